@@ -1,0 +1,1 @@
+"""A content-addressed workspace whose every operation is durable, provable, queryable and undoable."""

@@ -1,0 +1,1 @@
+"""The published API: thin adapters over ``ipfs_kit``."""
