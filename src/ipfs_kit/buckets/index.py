@@ -1,0 +1,550 @@
+"""The metadata tree: one sorted, sharded dag-cbor index per folder, parallel to the UnixFS tree [21].
+
+A folder's index maps each name to an :class:`Item`: what the UnixFS link says (CID, tsize) plus what it cannot say (kind,
+size, mtime, mode, type, tags) and, for a folder, the CID of its own index. Hence ``ls`` and ``stat`` open no child block.
+
+The index is a tree of sorted runs. An item ends its run when the 32-bit word ``level % 8`` of SHA-256(name) is divisible by
+``RUN_TARGET`` and the run has two items, or when the run has ``RUN_MAX`` items; runs of a level are the items of the next, named
+by their last name, until one run is left. So the index is a pure function of its items, a change rewrites one run per
+level, and equal parts of two indexes are equal blocks. Byte tables: ``docs/format/buckets.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from ipfs_kit.buckets.paths import check_component
+from ipfs_kit.errors import FormatError, InternalError, InvalidInput
+from ipfs_kit.ipld import dag_cbor
+from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ipld.codecs import DAG_CBOR
+from ipfs_kit.ipld.unixfs import Entry, Kind
+
+Get = Callable[[CID], bytes]
+Put = Callable[[CID, bytes], object]
+
+FORMAT = 1
+"""First element of every node; a reader refuses others by name."""
+RUN_TARGET = 64
+"""Mean items of a run: one changed item rewrites about 6 kB per level."""
+RUN_MAX = 512
+"""Longest run, so that names chosen to end no run still give bounded nodes."""
+LEVELS_MAX = 32
+"""Deepest index: runs have two items at least, so 2**32 names fit."""
+ATTRS_BYTES_MAX = 16_384
+"""Largest encoded mode, type, tags and user metadata of one entry."""
+NODES_CACHED = 1_024
+"""Decoded nodes kept per index; about 20 kB each."""
+
+_KINDS = {0: Kind.FILE, 1: Kind.DIR, 2: Kind.SYMLINK}
+_KIND_CODES = {kind: code for code, kind in _KINDS.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One entry of a folder: the UnixFS link and its metadata.
+
+    Args:
+        binary: Binary CID of the UnixFS node.
+        kind: File, folder or symbolic link.
+        size: Content bytes of a file, target length of a link, 0 for a folder.
+        tsize: Serialized bytes of the DAG below (dag-pb Tsize).
+        mtime_ns: Modification time, where known.
+        attrs: Only keys that are set, of ``mode``, ``type``, ``tags``, ``user``.
+        meta: For a folder the CID of its index; None when it has none (yet).
+    """
+
+    binary: bytes
+    kind: Kind
+    size: int
+    tsize: int
+    mtime_ns: int | None = None
+    attrs: Mapping[str, Any] | None = None
+    meta: CID | None = None
+
+    @property
+    def cid(self) -> CID:
+        """The CID of the UnixFS node."""
+        return CID(self.binary)
+
+    @property
+    def is_dir(self) -> bool:
+        """Whether this is a folder."""
+        return self.kind is Kind.DIR
+
+    def entry(self) -> Entry:
+        """What a UnixFS directory needs to link this."""
+        return Entry(cid=self.cid, tsize=self.tsize, kind=self.kind, size=self.size)
+
+    @staticmethod
+    def of(
+        entry: Entry, *, mtime_ns: int | None = None, attrs: Mapping[str, Any] | None = None, meta: CID | None = None
+    ) -> Item:
+        """An item for a UnixFS entry."""
+        return Item(bytes(entry.cid), entry.kind, entry.size, entry.tsize, mtime_ns, attrs or None, meta)
+
+    def same_content(self, other: Item | None) -> bool:
+        """Whether the other has the same bytes and kind, whatever its times and tags."""
+        return other is not None and self.binary == other.binary and self.kind is other.kind
+
+    def with_attrs(self, attrs: Mapping[str, Any] | None) -> Item:
+        """The same entry with other attributes."""
+        return replace(self, attrs=attrs or None)
+
+
+class Totals(NamedTuple):
+    """Sums over an index and every index below it."""
+
+    entries: int
+    """Entries of this folder alone."""
+    files: int
+    """Files and links in the whole subtree."""
+    size_bytes: int
+    """Their content bytes."""
+
+
+class _Node:
+    """A decoded node: names, and beside each its row as stored."""
+
+    __slots__ = ("level", "names", "rows", "totals")
+
+    def __init__(self, level: int, names: list[bytes], rows: list[list[Any]]) -> None:
+        self.level = level
+        self.names = names
+        self.rows = rows
+        self.totals = _sum_rows(level, rows)
+
+
+Edit = tuple[bytes, Item | None]
+
+
+def pack_item(item: Item, totals: Totals | None) -> list[Any]:
+    """The stored row of an item, without its name."""
+    files, size = (totals.files, totals.size_bytes) if totals is not None else (0, 0)
+    return [
+        _KIND_CODES[item.kind],
+        item.binary,
+        item.size,
+        item.tsize,
+        item.mtime_ns,
+        dict(item.attrs) if item.attrs else None,
+        [item.meta, files, size] if item.meta is not None else None,
+    ]
+
+
+def unpack_item(row: Sequence[Any]) -> Item:
+    """The item of a stored row.
+
+    Raises:
+        FormatError: the row is not one of ours.
+    """
+    try:
+        kind, binary, size, tsize, mtime_ns, attrs, meta = row
+        return Item(binary, _KINDS[kind], size, tsize, mtime_ns, attrs, meta[0] if meta is not None else None)
+    except (ValueError, KeyError, TypeError, IndexError) as exc:
+        raise FormatError("a metadata row does not have the form of docs/format/buckets.md; run verify") from exc
+
+
+class Index:
+    """Reads and rewrites folder indexes over a block store; safe to use from any thread.
+
+    Args:
+        get: Bytes of a block; raises BlockNotFound.
+    """
+
+    def __init__(self, get: Get) -> None:
+        self._get = get
+        self._nodes: OrderedDict[bytes, _Node] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def lookup(self, root: CID, name: bytes) -> Item | None:
+        """The item of a name, reading one node per level."""
+        node = self._node(root)
+        while True:
+            at = bisect_left(node.names, name)
+            if at == len(node.names):
+                return None
+            if node.level == 0:
+                return unpack_item(node.rows[at]) if node.names[at] == name else None
+            node = self._child(node, at)
+
+    def iterate(self, root: CID, after: bytes | None = None) -> Iterator[tuple[bytes, Item]]:
+        """Names and items in byte order, from the first name greater than ``after``."""
+        for names, rows, start in self._leaves(root, after):
+            for at in range(start, len(names)):
+                yield names[at], unpack_item(rows[at])
+
+    def totals(self, root: CID) -> Totals:
+        """Counts and sizes, from the root node alone."""
+        return self._node(root).totals
+
+    def update(self, root: CID | None, edits: Iterable[Edit], put: Put) -> CID:
+        """The index with some names set or removed; writes only the nodes that change.
+
+        Args:
+            root: The index to start from; None for an empty one.
+            edits: ``(name, item or None)``; the last of a name counts; removing an absent name does nothing.
+            put: Stores a block.
+        """
+        rows: dict[bytes, list[Any] | None] = {}
+        for name, item in edits:
+            if item is None:
+                rows[name] = None
+                continue
+            totals = self.totals(item.meta) if item.meta is not None else None
+            rows[name] = pack_item(item, totals)
+        return self._rewrite(root, rows, put)
+
+    def diff(self, left: CID | None, right: CID | None) -> Iterator[tuple[bytes, Item | None, Item | None]]:
+        """Names whose rows differ, in byte order, without reading what both share."""
+        if left == right:
+            return
+        for name, one, other in _merge_sorted(self._runs(left, right), self._runs(right, left)):
+            if one != other:
+                yield name, unpack_item(one) if one is not None else None, unpack_item(other) if other is not None else None
+
+    def blocks(self, root: CID) -> Iterator[CID]:
+        """Every node of this index alone, parents first, without the indexes of folders in it."""
+        stack = [root]
+        while stack:
+            cid = stack.pop()
+            yield cid
+            node = self._node(cid)
+            if node.level > 0:
+                stack.extend(row[0] for row in reversed(node.rows))
+
+    # -- reading -------------------------------------------------------------------------------------------------
+
+    def _node(self, cid: CID) -> _Node:
+        key = bytes(cid)
+        with self._lock:
+            node = self._nodes.get(key)
+            if node is not None:
+                self._nodes.move_to_end(key)
+                return node
+        node = _decode(self._get(cid))
+        self._remember(key, node)
+        return node
+
+    def _remember(self, key: bytes, node: _Node) -> None:
+        with self._lock:
+            self._nodes[key] = node
+            if len(self._nodes) > NODES_CACHED:
+                self._nodes.popitem(last=False)
+
+    def _child(self, node: _Node, at: int) -> _Node:
+        child = self._node(node.rows[at][0])
+        # A child one level down makes every descent end; its last name is what the parent promised.
+        if child.level != node.level - 1 or not child.names or child.names[-1] != node.names[at]:
+            raise FormatError("a metadata index node does not fit its parent; run verify")
+        return child
+
+    def _leaves(self, root: CID, after: bytes | None) -> Iterator[tuple[list[bytes], list[list[Any]], int]]:
+        stack: list[tuple[_Node, int]] = []
+        node = self._node(root)
+        while True:
+            start = bisect_right(node.names, after) if after is not None else 0
+            if node.level == 0:
+                yield node.names, node.rows, start
+            else:
+                stack.append((node, start))
+            while stack and stack[-1][1] >= len(stack[-1][0].names):
+                stack.pop()
+            if not stack:
+                return
+            parent, at = stack.pop()
+            stack.append((parent, at + 1))
+            node = self._child(parent, at)
+
+    def _runs(self, root: CID | None, other: CID | None) -> Iterator[tuple[bytes, list[Any]]]:
+        """Rows of the leaves that the other index does not have as a whole."""
+        if root is None:
+            return
+        shared = _NodeSet(self, other)
+        stack: list[CID] = [root]
+        while stack:
+            cid = stack.pop()
+            node = self._node(cid)
+            if shared.holds(cid, node):
+                continue
+            if node.level == 0:
+                yield from zip(node.names, node.rows, strict=True)
+            else:
+                stack.extend(row[0] for row in reversed(node.rows))
+
+    # -- rewriting -----------------------------------------------------------------------------------------------
+
+    def _rewrite(self, root: CID | None, edits: dict[bytes, list[Any] | None], put: Put) -> CID:
+        top = self._node(root) if root is not None else None
+        height = top.level if top is not None else -1
+        level = 0
+        while True:
+            if level < height:
+                assert top is not None
+                edits = self._rewrite_level(top, level, edits, put)
+                if not edits:
+                    assert root is not None
+                    return root
+                level += 1
+                continue
+            merged = _apply(top if level == height else None, edits)
+            if not merged:
+                return self._write(0, [], put)[1][0]
+            if level > 0 and len(merged) == 1:
+                return self._collapse(merged[0][1][0])
+            runs = [self._write(level, run, put) for run in _split(level, merged)]
+            if len(runs) == 1:
+                return runs[0][1][0]
+            edits = dict(runs)
+            level += 1
+            if level >= LEVELS_MAX:
+                raise InternalError("a metadata index grew past its deepest level")
+
+    def _rewrite_level(
+        self, top: _Node, level: int, edits: dict[bytes, list[Any] | None], put: Put
+    ) -> dict[bytes, list[Any] | None]:
+        """Apply edits to one level below the root; returns the edits this makes in the level above."""
+        ups: dict[bytes, list[Any] | None] = {}
+        pending = sorted(edits.items())
+        at = 0
+        while at < len(pending):
+            cursor = _Cursor(self, top, level, pending[at][0])
+            rows: list[tuple[bytes, list[Any]]] = []
+            while True:
+                node, last_name, is_last = cursor.node, cursor.last_name, cursor.is_last
+                ups.setdefault(last_name, None)
+                stop = at
+                while stop < len(pending) and (is_last or pending[stop][0] <= last_name):
+                    stop += 1
+                rows.extend(_apply(node, dict(pending[at:stop])))
+                at = stop
+                done, rows = _split_open(level, rows)
+                for run in done:
+                    ups.update([self._write(level, run, put)])
+                if is_last:
+                    if rows:
+                        ups.update([self._write(level, rows, put)])
+                    break
+                if not rows:
+                    break
+                cursor.advance()
+        return {name: row for name, row in ups.items() if row != _row_at(self, top, level + 1, name)}
+
+    def _write(self, level: int, run: list[tuple[bytes, list[Any]]], put: Put) -> tuple[bytes, list[Any]]:
+        node = _Node(level, [name for name, _ in run], [row for _, row in run])
+        data = dag_cbor.encode([FORMAT, level, [[name, *row] for name, row in run]])
+        cid = CID.of(data, DAG_CBOR)
+        put(cid, data)
+        self._remember(bytes(cid), node)
+        return (node.names[-1] if node.names else b""), [cid, *node.totals]
+
+    def _collapse(self, cid: CID) -> CID:
+        node = self._node(cid)
+        while node.level > 0 and len(node.rows) == 1:
+            cid = node.rows[0][0]
+            node = self._node(cid)
+        return cid
+
+
+class _Cursor:
+    """Walks the nodes of one level from left to right, beginning at the one that holds a name."""
+
+    def __init__(self, index: Index, top: _Node, level: int, name: bytes) -> None:
+        self._index = index
+        self._level = level
+        self._stack: list[tuple[_Node, int]] = []
+        node = top
+        while node.level > level:
+            at = min(bisect_left(node.names, name), len(node.names) - 1)
+            self._stack.append((node, at))
+            node = index._child(node, at)
+        self.node = node
+
+    @property
+    def last_name(self) -> bytes:
+        """Name under which the level above knows the present node."""
+        return self.node.names[-1]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether no node of the level follows."""
+        return all(at == len(node.names) - 1 for node, at in self._stack)
+
+    def advance(self) -> None:
+        """Go to the next node; there must be one."""
+        while self._stack[-1][1] == len(self._stack[-1][0].names) - 1:
+            self._stack.pop()
+        node, at = self._stack.pop()
+        self._stack.append((node, at + 1))
+        child = self._index._child(node, at + 1)
+        while child.level > self._level:
+            self._stack.append((child, 0))
+            child = self._index._child(child, 0)
+        self.node = child
+
+
+class _NodeSet:
+    """Tells whether an index has a node, by descending to the place where it would be."""
+
+    def __init__(self, index: Index, root: CID | None) -> None:
+        self._index = index
+        self._root = root
+
+    def holds(self, cid: CID, node: _Node) -> bool:
+        """Whether ``cid`` is a node of the index."""
+        if self._root is None:
+            return False
+        if cid == self._root:
+            return True
+        if not node.names:
+            return False
+        at = self._index._node(self._root)
+        while at.level > node.level:
+            place = bisect_left(at.names, node.names[-1])
+            if place == len(at.names):
+                return False
+            if at.rows[place][0] == cid:
+                return True
+            at = self._index._child(at, place)
+        return False
+
+
+def _row_at(index: Index, top: _Node, level: int, name: bytes) -> list[Any] | None:
+    node = top
+    while True:
+        at = bisect_left(node.names, name)
+        if at == len(node.names):
+            return None
+        if node.level == level:
+            return node.rows[at] if node.names[at] == name else None
+        node = index._child(node, at)
+
+
+def _apply(node: _Node | None, edits: dict[bytes, list[Any] | None]) -> list[tuple[bytes, list[Any]]]:
+    """Sorted rows of a node with edits applied."""
+    if node is None or not node.names:
+        return [(name, row) for name, row in sorted(edits.items()) if row is not None]
+    rows: dict[bytes, list[Any]] = dict(zip(node.names, node.rows, strict=True))
+    grown = False
+    for name, row in edits.items():
+        if row is None:
+            rows.pop(name, None)
+        else:
+            grown = grown or name not in rows
+            rows[name] = row
+    return sorted(rows.items()) if grown else list(rows.items())
+
+
+def _ends_run(level: int, name: bytes, length: int) -> bool:
+    if length >= RUN_MAX:
+        return True
+    if length < 2:
+        return False
+    word = 4 * (level % 8)
+    return int.from_bytes(hashlib.sha256(name).digest()[word : word + 4]) % RUN_TARGET == 0
+
+
+def _split_open(
+    level: int, rows: list[tuple[bytes, list[Any]]]
+) -> tuple[list[list[tuple[bytes, list[Any]]]], list[tuple[bytes, list[Any]]]]:
+    """Runs that end, and the rows after the last end."""
+    done: list[list[tuple[bytes, list[Any]]]] = []
+    start = 0
+    for at, (name, _) in enumerate(rows):
+        if _ends_run(level, name, at - start + 1):
+            done.append(rows[start : at + 1])
+            start = at + 1
+    return done, rows[start:]
+
+
+def _split(level: int, rows: list[tuple[bytes, list[Any]]]) -> list[list[tuple[bytes, list[Any]]]]:
+    done, rest = _split_open(level, rows)
+    return [*done, rest] if rest else done
+
+
+def _sum_rows(level: int, rows: list[list[Any]]) -> Totals:
+    if level > 0:
+        return Totals(sum(row[1] for row in rows), sum(row[2] for row in rows), sum(row[3] for row in rows))
+    files = size = 0
+    for row in rows:
+        if row[0] != 1:
+            files += 1
+            size += row[2]
+        elif row[6] is not None:
+            files += row[6][1]
+            size += row[6][2]
+    return Totals(len(rows), files, size)
+
+
+def _decode(data: bytes) -> _Node:
+    try:
+        value = dag_cbor.decode(data)
+        form, level, rows = value
+        if form != FORMAT or not isinstance(level, int) or not 0 <= level < LEVELS_MAX:
+            raise FormatError("a metadata index node has a form this build does not read; upgrade ipfs-kit-py")
+        names = [row[0] for row in rows]
+        for row in rows:
+            del row[0]
+        node = _Node(level, names, rows)
+    except (InvalidInput, ValueError, TypeError, IndexError, KeyError) as exc:
+        raise FormatError("a metadata index node does not parse; run verify") from exc
+    _check(node)
+    return node
+
+
+def _check(node: _Node) -> None:
+    width = 7 if node.level == 0 else 4
+    previous = b""
+    for name, row in zip(node.names, node.rows, strict=True):
+        if len(row) != width or name <= previous:
+            raise FormatError("a metadata index node is out of order; run verify")
+        check_component(name)
+        previous = name
+
+
+def _merge_sorted(
+    left: Iterator[tuple[bytes, list[Any]]], right: Iterator[tuple[bytes, list[Any]]]
+) -> Iterator[tuple[bytes, list[Any] | None, list[Any] | None]]:
+    one, other = next(left, None), next(right, None)
+    while one is not None or other is not None:
+        if other is None or (one is not None and one[0] < other[0]):
+            assert one is not None
+            yield one[0], one[1], None
+            one = next(left, None)
+        elif one is None or other[0] < one[0]:
+            yield other[0], None, other[1]
+            other = next(right, None)
+        else:
+            yield one[0], one[1], other[1]
+            one, other = next(left, None), next(right, None)
+
+
+def check_attrs(attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Attributes that may be stored: known keys, plain values, bounded size; None when nothing is set.
+
+    Raises:
+        InvalidInput: an unknown key, a wrong type, or more than 16 KiB.
+    """
+    kept = {key: value for key, value in attrs.items() if value not in (None, {}, "")}
+    unknown = kept.keys() - {"mode", "type", "tags", "user"}
+    if unknown:
+        raise InvalidInput(f"unknown entry attributes: {', '.join(sorted(map(str, unknown)))}")
+    mode = kept.get("mode")
+    if mode is not None and (not isinstance(mode, int) or not 0 <= mode <= 0o7777):
+        raise InvalidInput("mode must be permission bits, 0 to 0o7777")
+    if not isinstance(kept.get("type", ""), str):
+        raise InvalidInput("content_type must be text")
+    tags = kept.get("tags", {})
+    if not isinstance(tags, Mapping) or not all(isinstance(k, str) and isinstance(v, str) for k, v in tags.items()):
+        raise InvalidInput("tags must map text to text")
+    if not isinstance(kept.get("user", {}), Mapping):
+        raise InvalidInput("metadata must be a mapping")
+    if kept and len(dag_cbor.encode(kept)) > ATTRS_BYTES_MAX:
+        raise InvalidInput(f"tags and metadata of one entry take more than {ATTRS_BYTES_MAX} bytes; store them as a file")
+    return kept or None
