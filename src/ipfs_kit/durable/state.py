@@ -19,7 +19,7 @@ import apsw
 
 from ipfs_kit.durable import _sqlite
 from ipfs_kit.durable._filesystem import refuse_network
-from ipfs_kit.durable._format import APPLICATION_ID, FORMAT_VERSION, Schema, check_header, check_version, initialise
+from ipfs_kit.durable._format import Schema, check_header, check_version, initialise
 from ipfs_kit.durable.files import PathLike, storage_failed, sync_dir
 from ipfs_kit.durable.locks import FileLock
 from ipfs_kit.durable.shared import Registry, identity
@@ -31,6 +31,8 @@ from ipfs_kit.errors import (
     StoreNotFound,
     Unsupported,
 )
+
+__all__ = ["Schema", "Snapshot", "StateDB", "Tx"]
 
 # 4 KiB pages in the log before the committer folds them into the main file, outside the lock.
 _CHECKPOINT_PAGES: Final = 2_000
