@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -38,6 +39,29 @@ class Result:
     replayed: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes of a file or a range of it, read when iterated, so that any size passes in bounded memory.
+
+    Args:
+        cid: CID of the whole file.
+        size: Bytes of the whole file.
+        offset: First byte of this range.
+        length: Bytes in this range.
+        open: Starts reading; each call gives a fresh iterator of chunks.
+    """
+
+    cid: CID
+    size: int
+    offset: int
+    length: int
+    open: Callable[[], Iterator[bytes]]
+
+    def read(self) -> bytes:
+        """The whole range in memory."""
+        return b"".join(self.open())
+
+
 def to_json(value: Any, _depth: int = 0) -> Any:
     """Render a result as JSON types: CIDs and enums as text, bytes as base64, dataclasses as objects.
 
@@ -60,6 +84,13 @@ def to_json(value: Any, _depth: int = 0) -> Any:
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return base64.b64encode(value).decode("ascii")
+    if isinstance(value, Content):
+        data = value.read()
+        head: dict[str, Any] = {"cid": str(value.cid), "size": value.size, "offset": value.offset, "length": value.length}
+        try:
+            return head | {"text": data.decode("utf-8")}
+        except UnicodeDecodeError:
+            return head | {"base64": base64.b64encode(data).decode("ascii")}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name), _depth + 1) for f in dataclasses.fields(value) if not f.name.startswith("_")}
     if isinstance(value, dict):

@@ -1,0 +1,115 @@
+"""Single blocks by CID."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from ipfs_kit.errors import Held
+from ipfs_kit.ipld import CID, codecs
+from ipfs_kit.ledger import Effect, Outcome
+from ipfs_kit.operations.arguments import Arg
+from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.context import Context
+
+Codec = Literal["raw", "dag-pb", "dag-cbor", "dag-json"]
+Hash = Literal["sha2-256", "blake3"]
+
+BLOCK_BYTES_MAX = 2 << 20
+"""Largest single block accepted (2 MiB, what IPFS peers exchange); larger content is added as a file."""
+
+
+@dataclass(frozen=True, slots=True)
+class BlockInfo:
+    """A stored block.
+
+    Args:
+        cid: Its address.
+        size: Its length in bytes.
+        new: Whether this call stored it; None for look-ups.
+    """
+
+    cid: CID
+    size: int
+    new: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockPage:
+    """A page of block addresses; pass ``cursor`` to continue, None when this was the last."""
+
+    blocks: list[CID]
+    cursor: str | None
+
+
+@operation("block.put", Mode.WRITE, "block:write", idempotent=True, irreversible="nothing refers to a lone block; gc removes it unless pinned")
+def block_put(
+    ctx: Context,
+    data: Annotated[bytes, Arg("the block's bytes", content=True, positional=True)],
+    codec: Annotated[Codec, Arg("how the bytes are encoded")] = "raw",
+    hash: Annotated[Hash, Arg("hash function of the CID")] = "sha2-256",  # noqa: A002 - the field's standard term
+) -> BlockInfo:
+    """Store one block and return its CID."""
+    from ipfs_kit.errors import BudgetExceeded
+    from ipfs_kit.ipld import links
+
+    if len(data) > BLOCK_BYTES_MAX:
+        raise BudgetExceeded(f"a block holds at most {BLOCK_BYTES_MAX} bytes, these are {len(data)}: use store.add for files")
+    cid = CID.of(data, codecs.CODEC_CODES[codec], codecs.HASH_CODES[hash])
+    links(cid, data)  # refuses bytes that do not parse by the codec they claim
+
+    def prepare() -> Effect:
+        new = ctx.engine.blocks.put(cid, data, verify=False)
+        return lambda tx: Outcome(BlockInfo(cid, len(data), new), effect={"block": cid}, after=cid)
+
+    info: BlockInfo = ctx.commit(prepare)
+    return info
+
+
+@operation("block.get", Mode.READ, "block:read")
+def block_get(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> bytes:
+    """Return the verified bytes of one block."""
+    return ctx.engine.blocks.get(cid)
+
+
+@operation("block.stat", Mode.READ, "block:read")
+def block_stat(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
+    """Return the size of one block without reading it."""
+    return BlockInfo(cid, ctx.engine.blocks.size(cid))
+
+
+@operation(
+    "block.rm", Mode.WRITE, "block:delete", destructive=True, irreversible="the bytes are gone; add them again from their source"
+)
+def block_rm(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
+    """Remove one block that nothing in the store refers to."""
+    size = ctx.engine.blocks.size(cid)
+
+    def prepare() -> Effect:
+        reason = ctx.engine.reference_to(cid)
+        if reason is not None:
+            raise Held(f"{cid} is in use ({reason}): remove that first, then run gc")
+
+        def apply(tx: object) -> Outcome:
+            ctx.engine.blocks.delete(cid)
+            return Outcome(BlockInfo(cid, size), effect={"removed": cid}, before=cid)
+
+        return apply
+
+    info: BlockInfo = ctx.commit(prepare)
+    return info
+
+
+@operation("block.list", Mode.READ, "block:read", aliases=("refs_local",))
+def block_list(
+    ctx: Context,
+    cursor: Annotated[str | None, Arg("where to continue")] = None,
+    limit: Annotated[int, Arg("blocks per page", minimum=1, maximum=10_000)] = 1000,
+) -> BlockPage:
+    """List the CIDs of stored blocks, a page at a time."""
+    found = []
+    for cid in ctx.engine.blocks.cids(after=CID.parse(cursor) if cursor else None):
+        found.append(cid)
+        if len(found) == limit:
+            return BlockPage(found, str(cid))
+    return BlockPage(found, None)

@@ -1,0 +1,129 @@
+"""Directed acyclic graphs of blocks: encode, resolve, walk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from ipfs_kit.errors import InvalidInput
+from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json, dag_pb, links, resolve, walk
+from ipfs_kit.ledger import Effect, Outcome
+from ipfs_kit.operations.arguments import Arg
+from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.toolsets.block import BlockInfo
+
+Reference = Annotated[str, Arg("a CID, or CID/path through IPLD or UnixFS names", positional=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """Where a path leads.
+
+    Args:
+        cid: The block the path ends in.
+        remainder: What of the path lies inside that block.
+    """
+
+    cid: CID
+    remainder: str
+
+
+@dataclass(frozen=True, slots=True)
+class DagStat:
+    """Totals of a graph, each block counted once.
+
+    Args:
+        cid: Its root.
+        blocks: Number of distinct blocks.
+        size: Their bytes in all.
+    """
+
+    cid: CID
+    blocks: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPage:
+    """Children of a block, in link order."""
+
+    cid: CID
+    links: list[CID]
+
+
+@operation("dag.put", Mode.WRITE, "block:write", idempotent=True, irreversible="nothing refers to a lone node; gc removes it unless pinned")
+def dag_put(
+    ctx: Context,
+    node: Annotated[str, Arg('the node as dag-json text, links as {"/": "CID"}', content=True, positional=True)],
+    codec: Annotated[Literal["dag-cbor", "dag-json"], Arg("how to store it")] = "dag-cbor",
+) -> BlockInfo:
+    """Store a node given as dag-json and return its CID."""
+    value = dag_json.decode(node.encode("utf-8"))
+    data = dag_cbor.encode(value) if codec == "dag-cbor" else dag_json.encode(value)
+    cid = CID.of(data, codecs.CODEC_CODES[codec])
+
+    def prepare() -> Effect:
+        new = ctx.engine.blocks.put(cid, data, verify=False)
+        return lambda tx: Outcome(BlockInfo(cid, len(data), new), effect={"block": cid}, after=cid)
+
+    info: BlockInfo = ctx.commit(prepare)
+    return info
+
+
+@operation("dag.get", Mode.READ, "block:read")
+def dag_get(ctx: Context, path: Reference) -> Any:
+    """Return the node a path leads to, as dag-json values."""
+    found = resolve(ctx.engine.blocks.get, path)
+    data = ctx.engine.blocks.get(found.cid)
+    if found.cid.codec == codecs.DAG_CBOR:
+        value = dag_cbor.decode(data)
+    elif found.cid.codec == codecs.DAG_JSON:
+        value = dag_json.decode(data)
+    elif found.cid.codec == codecs.DAG_PB:
+        node = dag_pb.decode(data)
+        value = {
+            "Data": node.data,
+            "Links": [{"Hash": link.cid, "Name": link.name.decode("utf-8", "replace"), "Tsize": link.tsize} for link in node.links],
+        }
+    else:
+        value = data
+    for part in filter(None, found.remainder.split("/")):
+        value = _step(value, part, path)
+    return json.loads(dag_json.encode(value))
+
+
+def _step(value: Any, part: str, path: str) -> Any:
+    if isinstance(value, dict) and part in value:
+        return value[part]
+    if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+        return value[int(part)]
+    raise InvalidInput(f"{path}: there is no {part!r} at this place")
+
+
+@operation("dag.resolve", Mode.READ, "block:read")
+def dag_resolve(ctx: Context, path: Reference) -> Resolved:
+    """Return the CID a path leads to and what remains of the path inside that block."""
+    found = resolve(ctx.engine.blocks.get, path)
+    return Resolved(found.cid, found.remainder)
+
+
+@operation("dag.links", Mode.READ, "block:read", aliases=("refs",))
+def dag_links(ctx: Context, path: Reference) -> LinkPage:
+    """List the children of the block a path leads to."""
+    found = resolve(ctx.engine.blocks.get, path)
+    return LinkPage(found.cid, links(found.cid, ctx.engine.blocks.get(found.cid)))
+
+
+@operation("dag.stat", Mode.READ, "block:read")
+def dag_stat(ctx: Context, path: Reference) -> DagStat:
+    """Count the distinct blocks below a path and their bytes."""
+    root = resolve(ctx.engine.blocks.get, path).cid
+    blocks = size = 0
+    for _cid, data in walk(root, ctx.engine.blocks.get):
+        blocks += 1
+        size += len(data)
+        if blocks % 1000 == 0:
+            ctx.progress(blocks, unit="blocks")
+    return DagStat(root, blocks, size)

@@ -1,0 +1,238 @@
+"""Versions of buckets: commit, compare, branch, merge, go back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from ipfs_kit.buckets.model import Applied, Change, Committed, Status
+from ipfs_kit.ipld import CID
+from ipfs_kit.operations.arguments import Arg
+from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.context import Context
+
+Bucket = Annotated[str, Arg("the bucket, or BUCKET#session", positional=True)]
+State = Annotated[str, Arg("BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]", positional=True)]
+Message = Annotated[str, Arg("what was done and why", flag="m")]
+
+
+def _bucket(bound: Mapping[str, Any]) -> str:
+    return str(bound["bucket"])
+
+
+@dataclass(frozen=True, slots=True)
+class CommitInfo:
+    """One commit; the message opens only while its author's key exists.
+
+    Args:
+        cid: The commit.
+        root: UnixFS root of the bucket's content.
+        parents: Commits before it.
+        time: UTC, ISO 8601.
+        author: The author's name; None once their key is destroyed.
+        message: What was done; None once the author's key is destroyed.
+    """
+
+    cid: CID
+    root: CID
+    parents: list[CID]
+    time: str
+    author: str | None
+    message: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Commits, newest first; pass ``cursor`` to continue, None when this was the last page."""
+
+    commits: list[CommitInfo]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class DiffInfo:
+    """What differs between two states.
+
+    Args:
+        changes: Paths with CIDs before and after.
+        truncated: Whether more differ than were asked for.
+    """
+
+    changes: list[Change]
+    truncated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RefInfo:
+    """A branch or tag.
+
+    Args:
+        name: Its name.
+        cid: The commit it names.
+    """
+
+    name: str
+    cid: CID | None
+
+
+@dataclass(frozen=True, slots=True)
+class RefList:
+    """Branches or tags by name."""
+
+    refs: list[RefInfo]
+
+
+@operation("versions.status", Mode.READ, "files:read", target=_bucket)
+def versions_status(
+    ctx: Context, bucket: Bucket, limit: Annotated[int, Arg("most changes listed", minimum=1, maximum=100_000)] = 1000
+) -> Status:
+    """Compare the working session with the last commit of its branch."""
+    return ctx.engine.buckets.status(bucket, limit=limit)
+
+
+@operation("versions.commit", Mode.WRITE, "versions:write", idempotent=True, undo="ref", target=_bucket)
+def versions_commit(
+    ctx: Context,
+    bucket: Bucket,
+    message: Message = "",
+    metadata: Annotated[dict[str, Any] | None, Arg("values kept with the commit")] = None,
+) -> Committed:
+    """Make the working session the branch's next version; succeeds without a new commit when nothing changed."""
+    with ctx.engine.buckets.window():
+        done: Committed = ctx.commit(
+            lambda: ctx.engine.buckets.commit(bucket, message, author=ctx.draft.actor, metadata=metadata)
+        )
+    return done
+
+
+@operation("versions.log", Mode.READ, "files:read")
+def versions_log(
+    ctx: Context,
+    state: State,
+    limit: Annotated[int, Arg("commits per page", minimum=1, maximum=10_000, flag="n")] = 50,
+    cursor: Annotated[CID | None, Arg("where to continue")] = None,
+) -> LogPage:
+    """List commits, newest first."""
+    found = ctx.engine.buckets.log(state, limit=limit, after=cursor)
+    commits = [ctx.engine.commit_info(commit) for commit in found]
+    return LogPage(commits, str(commits[-1].cid) if len(commits) == limit else None)
+
+
+@operation("versions.diff", Mode.READ, "files:read")
+def versions_diff(
+    ctx: Context,
+    left: Annotated[str, Arg("state before: BUCKET[@ref][:/path]; with one state, its last commit is compared with it", positional=True)],
+    right: Annotated[str | None, Arg("state after", positional=True)] = None,
+    limit: Annotated[int, Arg("most changes listed", minimum=1, maximum=100_000)] = 1000,
+) -> DiffInfo:
+    """List the paths that differ between two states; with one bucket, between its last commit and its session."""
+    if right is None:
+        status = ctx.engine.buckets.status(left, limit=limit)
+        return DiffInfo(list(status.changes), status.truncated)
+    changes, truncated = ctx.engine.buckets.diff(left, right, limit=limit)
+    return DiffInfo(list(changes), truncated)
+
+
+Name = Annotated[str, Arg("its name", positional=True)]
+At = Annotated[str | None, Arg("the state it names; the present head when left out", positional=True)]
+
+
+@operation("versions.branch_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
+    """Create a branch."""
+    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.branch_create(bucket, name, at=at), name))
+    return info
+
+
+@operation("versions.branch_list", Mode.READ, "files:read", target=_bucket)
+def branch_list(ctx: Context, bucket: Bucket) -> RefList:
+    """List the branches of a bucket."""
+    return RefList([RefInfo(ref.name, ref.commit) for ref in ctx.engine.buckets.branches(bucket)])
+
+
+@operation("versions.branch_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
+def branch_delete(
+    ctx: Context, bucket: Bucket, name: Name, force: Annotated[bool, Arg("also when its commits are on no other branch")] = False
+) -> RefInfo:
+    """Delete a branch."""
+    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.branch_delete(bucket, name, force=force), name))
+    return info
+
+
+@operation("versions.tag_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
+    """Give a commit a lasting name."""
+    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.tag_create(bucket, name, at=at), name))
+    return info
+
+
+@operation("versions.tag_list", Mode.READ, "files:read", target=_bucket)
+def tag_list(ctx: Context, bucket: Bucket) -> RefList:
+    """List the tags of a bucket."""
+    return RefList([RefInfo(ref.name, ref.commit) for ref in ctx.engine.buckets.tags(bucket)])
+
+
+@operation("versions.tag_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
+def tag_delete(ctx: Context, bucket: Bucket, name: Name) -> RefInfo:
+    """Delete a tag."""
+    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.tag_delete(bucket, name), name))
+    return info
+
+
+@operation("versions.checkout", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=_bucket)
+def versions_checkout(
+    ctx: Context,
+    bucket: Bucket,
+    target: Annotated[str, Arg("branch, tag, commit or op:N", positional=True)],
+    force: Annotated[bool, Arg("discard uncommitted changes", flag="f")] = False,
+) -> Any:
+    """Switch the working session to a branch, or restore an earlier state into it."""
+    with ctx.engine.buckets.window():
+        return ctx.commit(lambda: ctx.engine.buckets.checkout(bucket, target, force=force))
+
+
+@operation("versions.restore", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=lambda b: str(b["path"]))
+def versions_restore(
+    ctx: Context,
+    path: Annotated[str, Arg("BUCKET:/path to bring back", positional=True)],
+    source: Annotated[str, Arg("branch, tag, commit or op:N to take it from", positional=True)],
+    force: Annotated[bool, Arg("discard uncommitted changes of this path", flag="f")] = False,
+) -> Applied:
+    """Bring one path back from another state."""
+    with ctx.engine.buckets.window():
+        applied: Applied = ctx.commit(lambda: ctx.engine.buckets.restore(path, source, force=force))
+    return applied
+
+
+@operation("versions.merge", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+def versions_merge(
+    ctx: Context, bucket: Bucket, source: Annotated[str, Arg("branch, tag or commit to merge", positional=True)], message: Message = ""
+) -> Committed:
+    """Merge another branch by three-way comparison; conflicting paths stop all of it and are named."""
+    with ctx.engine.buckets.window():
+        done: Committed = ctx.commit(
+            lambda: ctx.engine.buckets.merge(bucket, source, message or None, author=ctx.draft.actor)
+        )
+    return done
+
+
+@operation("versions.revert", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+def versions_revert(
+    ctx: Context, bucket: Bucket, commit: Annotated[str, Arg("the commit to take back", positional=True)], message: Message = ""
+) -> Committed:
+    """Make a new commit that takes back what another commit changed."""
+    with ctx.engine.buckets.window():
+        done: Committed = ctx.commit(
+            lambda: ctx.engine.buckets.revert(bucket, commit, message or None, author=ctx.draft.actor)
+        )
+    return done
+
+
+@operation("versions.undo", Mode.WRITE, "versions:write", undo="merge")
+def versions_undo(
+    ctx: Context, op: Annotated[str, Arg("the op to take back: its index in the main log, or its id", positional=True)]
+) -> Any:
+    """Take one operation back by a new one; anything changed since at the same place stops it."""
+    with ctx.engine.buckets.window():
+        return ctx.commit(lambda: ctx.engine.undo(op))

@@ -1,0 +1,1 @@
+"""Surfaces: parse, call one operation, render."""

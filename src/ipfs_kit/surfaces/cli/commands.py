@@ -1,0 +1,140 @@
+"""Which words of the command line call which operation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+Pick = Callable[[Sequence[str]], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One command: the operation it calls, or how to pick one from its positional words.
+
+    Args:
+        operation: Operation name when fixed.
+        pick: Chooses an operation by the positional words, for verbs that take a CID or a bucket path alike.
+        choices: Every operation ``pick`` may choose.
+        help: Help of a command that is no operation.
+    """
+
+    operation: str = ""
+    pick: Pick | None = None
+    choices: tuple[str, ...] = ()
+    help: str = ""
+
+
+def _by_path(bucket_form: str, cid_form: str) -> Command:
+    def pick(words: Sequence[str]) -> str:
+        first = words[0] if words else ""
+        # A bucket path has "BUCKET:"; a CID never has a colon.
+        return bucket_form if ":" in first.partition("/")[0] else cid_form
+
+    return Command(pick=pick, choices=(bucket_form, cid_form))
+
+
+def _ls() -> Command:
+    def pick(words: Sequence[str]) -> str:
+        if not words:
+            return "bucket.list"
+        return "files.list" if ":" in words[0].partition("/")[0] else "store.ls"
+
+    return Command(pick=pick, choices=("bucket.list", "files.list", "store.ls"))
+
+
+def _named(list_form: str, create_form: str) -> Command:
+    def pick(words: Sequence[str]) -> str:
+        return create_form if len(words) > 1 else list_form
+
+    return Command(pick=pick, choices=(list_form, create_form))
+
+
+COMMANDS: dict[tuple[str, ...], Command] = {
+    ("init",): Command("store.init"),
+    ("add",): Command("store.add"),
+    ("cat",): _by_path("files.read", "store.cat"),
+    ("get",): _by_path("files.get", "store.get"),
+    ("ls",): _ls(),
+    ("info",): Command("store.info"),
+    ("block", "put"): Command("block.put"),
+    ("block", "get"): Command("block.get"),
+    ("block", "stat"): Command("block.stat"),
+    ("block", "rm"): Command("block.rm"),
+    ("block", "ls"): Command("block.list"),
+    ("dag", "put"): Command("dag.put"),
+    ("dag", "get"): Command("dag.get"),
+    ("dag", "resolve"): Command("dag.resolve"),
+    ("dag", "stat"): Command("dag.stat"),
+    ("cid",): Command("block.cid"),
+    ("refs",): Command("dag.links"),
+    ("car", "export"): Command("car.export"),
+    ("car", "import"): Command("car.import"),
+    ("pin", "add"): Command("pin.add"),
+    ("pin", "rm"): Command("pin.rm"),
+    ("pin", "ls"): Command("pin.list"),
+    ("gc",): Command("store.gc"),
+    ("verify",): Command("store.verify"),
+    ("repair",): Command("store.repair"),
+    ("bucket", "create"): Command("bucket.create"),
+    ("bucket", "ls"): Command("bucket.list"),
+    ("bucket", "info"): Command("bucket.info"),
+    ("bucket", "rm"): Command("bucket.delete"),
+    ("bucket", "erase"): Command("bucket.erase"),
+    ("put",): Command("files.put"),
+    ("write",): Command("files.write"),
+    ("append",): Command("files.append"),
+    ("stat",): Command("files.stat"),
+    ("rm",): Command("files.rm"),
+    ("rmdir",): Command("files.rmdir"),
+    ("mv",): Command("files.mv"),
+    ("cp",): Command("files.cp"),
+    ("mkdir",): Command("files.mkdir"),
+    ("commit",): Command("versions.commit"),
+    ("log",): Command("versions.log"),
+    ("status",): Command("versions.status"),
+    ("diff",): Command("versions.diff"),
+    ("branch", "ls"): Command("versions.branch_list"),
+    ("branch", "create"): Command("versions.branch_create"),
+    ("branch", "rm"): Command("versions.branch_delete"),
+    ("tag", "ls"): Command("versions.tag_list"),
+    ("tag", "create"): Command("versions.tag_create"),
+    ("tag", "rm"): Command("versions.tag_delete"),
+    ("checkout",): Command("versions.checkout"),
+    ("merge",): Command("versions.merge"),
+    ("revert",): Command("versions.revert"),
+    ("undo",): Command("versions.undo"),
+    ("ledger", "tail"): Command("ledger.tail"),
+    ("ledger", "show"): Command("ledger.show"),
+    ("ledger", "sql"): Command("ledger.sql"),
+    ("ledger", "prove"): Command("ledger.prove"),
+    ("ledger", "check-proof"): Command("ledger.check_proof"),
+    ("ledger", "verify"): Command("ledger.verify"),
+    ("ledger", "checkpoint"): Command("ledger.checkpoint"),
+    ("ledger", "vkey"): Command("ledger.vkey"),
+    ("ledger", "seal"): Command("ledger.seal"),
+    ("ops",): Command("system.operations"),
+    ("doctor",): Command("system.doctor"),
+    ("upgrade",): Command("system.upgrade"),
+    ("mcp",): Command(help="Serve the Model Context Protocol over stdio."),
+    ("serve",): Command(help="Serve HTTP: API, MCP, gateway, ledger, on loopback with a token."),
+    ("completion",): Command(help="Print the shell completion script for bash, zsh or fish."),
+}
+
+GROUPS = tuple(dict.fromkeys(words[0] for words in COMMANDS if len(words) == 2))
+
+
+def find(words: Sequence[str]) -> tuple[tuple[str, ...], Command, Sequence[str]] | None:
+    """Match the leading words with a command.
+
+    Args:
+        words: What follows the global options.
+
+    Returns:
+        The command's words, the command, and the rest; None when no command matches.
+    """
+    for length in (2, 1):
+        key = tuple(words[:length])
+        if len(key) == length and key in COMMANDS:
+            return key, COMMANDS[key], words[length:]
+    return None
