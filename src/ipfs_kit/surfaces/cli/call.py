@@ -1,0 +1,187 @@
+"""Turns words into arguments of one operation, calls it, and renders what it returns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
+
+from ipfs_kit.errors import InvalidInput, NotFound
+from ipfs_kit.operations.arguments import Param
+from ipfs_kit.operations.catalogue import CATALOGUE, Operation
+from ipfs_kit.surfaces.cli.commands import Command
+
+if TYPE_CHECKING:
+    from ipfs_kit.surfaces.cli.main import Globals
+
+STDIN_BYTES_MAX = 64 << 20
+"""Most content read into one argument from a file or standard input (64 MiB); ``add`` and ``put`` stream instead."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(f"{message}\nusage: {self.format_usage().removeprefix('usage: ').strip()}")
+
+
+def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], options: Globals) -> int:
+    """Run the operation of a command.
+
+    Args:
+        key: The command's words.
+        command: Its entry in the table.
+        words: What follows them.
+        options: Global options.
+
+    Returns:
+        Exit status 0; errors are raised.
+    """
+    if {"-h", "--help"} & set(words):
+        from ipfs_kit.surfaces.cli.help import command_help
+
+        sys.stdout.write(command_help(key, command))
+        return 0
+    name = command.pick([word for word in words if not word.startswith("-")]) if command.pick else command.operation
+    operation = CATALOGUE[name]
+    namespace = parser_for(key, operation).parse_args(words)
+    given = _given(operation, namespace)
+
+    from ipfs_kit.operations.kit import Kit
+    from ipfs_kit.surfaces.cli.progress import Reporter
+    from ipfs_kit.surfaces.cli.render import render
+
+    with Reporter(enabled=not options.quiet and not options.json and sys.stderr.isatty()) as reporter:
+        store = Kit.store_path(options.store)
+        with Kit.open(
+            store,
+            create=name == "store.init",
+            surface="cli",
+            lock_timeout_s=options.lock_timeout_s,
+        ) as kit:
+            result = kit.call_with(name, given, idempotency_key=namespace.idempotency_key, progress=reporter)
+            reporter.finish()
+            render(operation, result, options.json)
+    return 0
+
+
+def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentParser:
+    """Build the parser of one command from the operation's parameters.
+
+    Args:
+        key: The command's words.
+        operation: What it calls.
+
+    Returns:
+        A parser that raises ``InvalidInput``.
+    """
+    parser = _Parser(prog=f"ipfs-kit {' '.join(key)}", description=operation.description, add_help=False, allow_abbrev=False)
+    for param in operation.params:
+        if param.arg.positional:
+            _add_positional(parser, param)
+        else:
+            _add_option(parser, param)
+    parser.add_argument("--idempotency-key", metavar="KEY", help="repeat safely: the same key returns the first result")
+    return parser
+
+
+def _add_positional(parser: argparse.ArgumentParser, param: Param) -> None:
+    extra: dict[str, Any] = {} if param.required else {"nargs": "?", "default": argparse.SUPPRESS}
+    metavar = "FILE|-" if param.arg.content else param.name.upper()
+    parser.add_argument(param.name, metavar=metavar, help=param.arg.help, **extra)
+
+
+def _add_option(parser: argparse.ArgumentParser, param: Param) -> None:
+    names = [f"--{param.name.replace('_', '-')}"]
+    if param.arg.flag:
+        names.insert(0, f"-{param.arg.flag}")
+    if param.bare is bool:
+        parser.add_argument(
+            *names, dest=param.name, help=param.arg.help, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS
+        )
+        return
+    extra: dict[str, Any] = {"action": "append"} if get_origin(param.bare) is list else {}
+    choices = choices_of(param)
+    if choices:
+        extra["metavar"] = "{" + ",".join(choices) + "}"
+    elif param.arg.content:
+        extra["metavar"] = "TEXT" if param.bare is str else "FILE|-"
+    else:
+        extra["metavar"] = "KEY=VALUE" if get_origin(param.bare) is dict else param.name.upper()
+    if get_origin(param.bare) is dict:
+        extra["action"] = "append"
+    parser.add_argument(
+        *names, dest=param.name, help=param.arg.help, default=argparse.SUPPRESS, required=param.required, **extra
+    )
+
+
+def choices_of(param: Param) -> list[str]:
+    """The words a parameter allows, or an empty list when it is free."""
+    kind = param.bare
+    if get_origin(kind) is Literal:
+        return [str(choice) for choice in get_args(kind)]
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return [str(member.value) for member in kind]
+    return []
+
+
+def _given(operation: Operation, namespace: argparse.Namespace) -> dict[str, Any]:
+    given = {}
+    for param in operation.params:
+        if hasattr(namespace, param.name):
+            given[param.name] = _value(param, getattr(namespace, param.name))
+    return given
+
+
+def _value(param: Param, raw: Any) -> Any:
+    kind = param.bare
+    if kind is int:
+        try:
+            return int(raw)
+        except ValueError as exc:
+            raise InvalidInput(f"--{param.name} takes a whole number, not {raw!r}") from exc
+    if kind is float:
+        try:
+            return float(raw)
+        except ValueError as exc:
+            raise InvalidInput(f"--{param.name} takes a number, not {raw!r}") from exc
+    if get_origin(kind) is dict:
+        return dict(_pair(param, item) for item in raw)
+    if param.arg.content and (kind is bytes or param.arg.positional):
+        data = read_source(raw)
+        return data if kind is bytes else data.decode("utf-8", "surrogateescape")
+    return raw
+
+
+def _pair(param: Param, text: str) -> tuple[str, Any]:
+    name, eq, value = text.partition("=")
+    if not eq:
+        raise InvalidInput(f"--{param.name} takes KEY=VALUE, not {text!r}")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def read_source(name: str) -> bytes:
+    """Read content named on the command line: a file, or ``-`` for standard input.
+
+    Raises:
+        NotFound: The file cannot be read.
+        InvalidInput: It is larger than 64 MiB.
+    """
+    try:
+        if name == "-":
+            data = sys.stdin.buffer.read(STDIN_BYTES_MAX + 1)
+        else:
+            with open(name, "rb") as stream:
+                data = stream.read(STDIN_BYTES_MAX + 1)
+    except OSError as exc:
+        raise NotFound(f"cannot read {os.fspath(name)}: {exc.strerror}") from exc
+    if len(data) > STDIN_BYTES_MAX:
+        raise InvalidInput(f"{name} is larger than {STDIN_BYTES_MAX} bytes: use add or put, which stream")
+    return data

@@ -1,0 +1,172 @@
+"""Results as a person reads them, or as one JSON object."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ipfs_kit.ipld import CID
+from ipfs_kit.operations.catalogue import Operation
+from ipfs_kit.operations.results import Content, Result, to_json
+from ipfs_kit.surfaces.text import human_size, safe
+
+
+def render(operation: Operation, result: Result, as_json: bool) -> None:
+    """Write a result to standard output.
+
+    Args:
+        operation: What was called.
+        result: What it returned.
+        as_json: One JSON object ``{"result": …, "op": …}`` instead of text.
+    """
+    if as_json:
+        shown = {
+            "result": to_json(result.value),
+            "op": {
+                "id": result.op_id,
+                "log": result.log,
+                "index": result.index,
+                "record": to_json(result.record_cid),
+                "cid": to_json(result.cid),
+                "ack": result.ack,
+                "replayed": result.replayed,
+            },
+        }
+        sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
+        return
+    value = result.value
+    if isinstance(value, Content):
+        sys.stdout.flush()
+        for piece in value.open():
+            sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()
+    elif isinstance(value, bytes):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.flush()
+    else:
+        lines = _LINES.get(operation.name, _fields)(value)
+        sys.stdout.write("".join(f"{safe(line, lines=True)}\n" for line in lines))
+
+
+def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> list[str]:
+    """Columns aligned by their longest cell; the last column is not padded."""
+    cells = [[safe(str(cell)) for cell in row] for row in ([head, *rows] if head else rows)]
+    if not cells:
+        return []
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+
+
+def _fields(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        rows = [(f.name.replace("_", " "), _cell(getattr(value, f.name))) for f in dataclasses.fields(value)]
+        return table([row for row in rows if row[1] != ""])
+    if isinstance(value, str | CID):
+        return [str(value)]
+    return [json.dumps(to_json(value), ensure_ascii=False, indent=2)]
+
+
+def _cell(value: Any) -> str:
+    if value is None or value == () or value == [] or value == {}:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(_cell(item) for item in value)
+    if dataclasses.is_dataclass(value) or isinstance(value, dict):
+        return json.dumps(to_json(value), ensure_ascii=False)
+    return str(value)
+
+
+def _cid_last(value: Any) -> list[str]:
+    lines = [f"{problem.path}: {problem.reason} {problem.detail}".rstrip() for problem in getattr(value, "problems", [])]
+    return [*lines, str(value.cid)]
+
+
+def _entries(value: Any) -> list[str]:
+    marks = {"dir": "/", "symlink": "@"}
+    rows = [(e.cid, human_size(e.size) if e.kind != "dir" else "-", e.name + marks.get(str(e.kind), "")) for e in value.entries]
+    return table(rows) + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
+def _buckets(value: Any) -> list[str]:
+    rows = [(b.name, b.type, b.kind, b.head or "no commit yet") for b in value.buckets]
+    return table(rows, ("NAME", "TYPE", "KIND", "HEAD")) if rows else ["no buckets yet: ipfs-kit bucket create NAME"]
+
+
+def _changes(changes: Sequence[Any], truncated: bool) -> list[str]:
+    marks = {"added": "A", "removed": "D", "modified": "M", "metadata": "m", "type_changed": "T"}
+    return [f"{marks.get(str(c.change), '?')} {c.path}" for c in changes] + (["… and more: raise --limit"] if truncated else [])
+
+
+def _diff(value: Any) -> list[str]:
+    return _changes(value.changes, value.truncated)
+
+
+def _status(value: Any) -> list[str]:
+    head = f"on {value.branch}, last commit {value.head or 'none'}"
+    return [head, "clean: nothing to commit"] if value.clean else [head, *_changes(value.changes, value.truncated)]
+
+
+def _log(value: Any) -> list[str]:
+    lines = []
+    for commit in value.commits:
+        who = commit.author if commit.author is not None else "(erased)"
+        lines += [f"commit {commit.cid}", f"  {commit.time}  {who}", f"  root {commit.root}"]
+        lines += [f"  {line}" for line in (commit.message if commit.message is not None else "(erased)").splitlines()]
+    return lines or ["no commits yet"]
+
+
+def _ops(value: Any) -> list[str]:
+    rows = [(op.op, op.time[:23] + "Z", op.operation, op.status, op.surface, op.target or "") for op in value.ops]
+    return table(rows, ("OP", "TIME", "OPERATION", "STATUS", "SURFACE", "TARGET"))
+
+
+def _sql(value: Any) -> list[str]:
+    rows = [["" if cell is None else to_json(cell) for cell in row] for row in value.rows]
+    note = [f"({value.row_count} rows{', cut at the limit' if value.truncated else ''}, {value.elapsed_ms:.0f} ms)"]
+    return [*table(rows, value.columns), *note]
+
+
+def _refs(value: Any) -> list[str]:
+    return table([(ref.name, ref.cid or "(no commit)") for ref in value.refs])
+
+
+def _committed(value: Any) -> list[str]:
+    said = f"committed to {value.branch}" if value.created else "nothing to commit"
+    return [f"{said}: {value.commit}", f"root {value.root}"]
+
+
+_LINES: dict[str, Callable[[Any], list[str]]] = {
+    "store.add": _cid_last,
+    "files.put": _cid_last,
+    "files.list": _entries,
+    "store.ls": _entries,
+    "bucket.list": _buckets,
+    "versions.diff": _diff,
+    "versions.status": _status,
+    "versions.log": _log,
+    "versions.commit": _committed,
+    "versions.merge": _committed,
+    "versions.revert": _committed,
+    "versions.branch_list": _refs,
+    "versions.tag_list": _refs,
+    "ledger.tail": _ops,
+    "ledger.sql": _sql,
+    "ledger.prove": lambda value: value.proof.rstrip("\n").split("\n"),
+    "ledger.checkpoint": lambda value: value.text.rstrip("\n").split("\n"),
+    "ledger.vkey": lambda value: [value.vkey],
+    "block.put": lambda value: [str(value.cid)],
+    "block.list": lambda value: [str(cid) for cid in value.blocks],
+    "dag.put": lambda value: [str(value.cid)],
+    "dag.resolve": lambda value: [f"{value.cid}{'/' + value.remainder if value.remainder else ''}"],
+    "dag.links": lambda value: [str(cid) for cid in value.links],
+    "pin.list": lambda value: table([(p.cid, p.kind, p.name or "") for p in value.pins]),
+    "system.operations": lambda value: table([(o.name, o.mode, o.summary) for o in value.operations]),
+}
