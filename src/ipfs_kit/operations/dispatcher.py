@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit.errors import Cancelled, Denied, InternalError, InvalidInput, KitError, NotFound, Stale
+from ipfs_kit.errors import Cancelled, Denied, InternalError, InvalidInput, KitError, NotFound, ReadOnly, Stale
 from ipfs_kit.ipld import CID, dag_cbor
+from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import Draft, Effect, Outcome, Receipt
-from ipfs_kit.ledger.record import Ack, Status, new_op_id
+from ipfs_kit.ledger.record import BUFFERED, FSYNC, MAIN, new_op_id
 from ipfs_kit.operations.arguments import bind, recordable
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation, Surface
 from ipfs_kit.operations.context import Context, Progress
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Authorise = Callable[[Principal, Operation, "str | None"], None]
 
+EFFECT_INLINE_BYTES = 16 * 1024
+"""A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
 IDEMPOTENCY_KEY_CHARS_MAX = 255
 """Longest client key, the bound HTTP drafts use for Idempotency-Key."""
 
@@ -50,6 +53,66 @@ class Caller:
     trace: bytes | None = None
     progress: Callable[[Progress], None] | None = None
     cancelled: threading.Event | None = None
+
+
+Wrap = Callable[[Effect], Effect]
+
+
+class _Call:
+    """One call under way: its record and whether that has been handed to the ledger.
+
+    Args:
+        engine: The open store.
+        operation: What was called.
+        caller: Who calls and how.
+    """
+
+    def __init__(self, engine: Engine, operation: Operation, caller: Caller) -> None:
+        self.engine, self.operation, self.caller = engine, operation, caller
+        self.started_ns = time.perf_counter_ns()
+        self.recorded = False
+        self.wrap: Wrap | None = None
+        now_ns = time.time_ns()
+        actor = engine.actor(caller.principal)
+        self.draft = Draft(
+            op_id=new_op_id(now_ns, os.urandom),
+            time_ns=now_ns,
+            actor=actor,
+            subject=actor or None,
+            surface=str(caller.surface),
+            operation=operation.name,
+            log=operation.log,
+            stream=operation.toolset,
+            ack=BUFFERED if operation.mode is Mode.READ else FSYNC,
+            parent=caller.parent,
+            trace=caller.trace,
+        )
+
+    def submit(self, draft: Draft, effect: Effect | None) -> Receipt:
+        """Send the record, with its effect, and wait for the acknowledgement asked for."""
+        draft.duration_us = (time.perf_counter_ns() - self.started_ns) // 1000
+        final = draft is self.draft
+        self.recorded = final
+        if effect is not None and self.wrap is not None:
+            effect = self.wrap(effect)
+        ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
+        try:
+            return ticket.receipt() if draft.ack == BUFFERED else ticket.result()
+        except Stale:
+            self.recorded = False
+            raise
+
+    def fail(self, error: KitError) -> None:
+        """Record that the call failed, unless its record was handed over with the effect that failed."""
+        if self.recorded or self.engine.read_only or self.engine.failed:
+            return
+        draft, denied = self.draft, isinstance(error, Denied)
+        draft.status = "denied" if denied else "cancelled" if isinstance(error, Cancelled) else "error"
+        draft.error_kind, draft.error_message = str(error.kind), error.message
+        if denied:
+            # Denials are audit: in the main log and durable before the reply, whatever was asked for.
+            draft.log, draft.ack = MAIN, FSYNC
+        self.submit(draft, None)
 
 
 class Dispatcher:
@@ -78,142 +141,90 @@ class Dispatcher:
         Raises:
             KitError: Whatever the operation raised; it is recorded too.
         """
-        operation = self._find(name)
-        draft = self._draft(operation, caller)
-        started_ns = time.perf_counter_ns()
+        operation = find_operation(name)
+        call = _Call(self._engine, operation, caller)
         try:
             bound = bind(operation.params, given)
-            draft.args = recordable(operation.params, bound)
-            draft.target = operation.target(bound) if operation.target else None
+            call.draft.args = recordable(operation.params, bound)
+            call.draft.target = operation.target(bound) if operation.target else None
             if not operation.offered_to(caller.surface):
                 raise Denied(f"{operation.name} names local paths and is not offered over {caller.surface}")
-            self._authorise(caller.principal, operation, draft.target)
+            self._authorise(caller.principal, operation, call.draft.target)
+            if self._engine.read_only and operation.mode is Mode.WRITE:
+                raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
-                return self._once(operation, bound, draft, caller, started_ns)
-            return self._run(operation, bound, draft, caller, started_ns, None)
+                return self._once(call, bound, caller.idempotency_key)
+            return self._run(call, bound)
         except KitError as error:
-            self._record_failure(draft, error, started_ns)
+            call.fail(error)
             raise
         except (KeyboardInterrupt, SystemExit):
-            self._record_failure(draft, Cancelled(f"{operation.name} was interrupted"), started_ns)
+            call.fail(Cancelled(f"{operation.name} was interrupted"))
             raise
         except Exception as exc:
             error = InternalError(f"{operation.name} failed unexpectedly ({type(exc).__name__}: {exc}); please report this")
-            self._record_failure(draft, error, started_ns)
+            call.fail(error)
             raise error from exc
 
-    def _find(self, name: str) -> Operation:
-        try:
-            return CATALOGUE[name]
-        except KeyError as exc:
-            raise NotFound(f"there is no operation {name!r}: system.operations lists all") from exc
-
-    def _draft(self, operation: Operation, caller: Caller) -> Draft:
-        return Draft(
-            log=operation.log,
-            op_id=new_op_id(time.time_ns(), os.urandom(10)),
-            time_ns=time.time_ns(),
-            actor=self._engine.actor(caller.principal),
-            surface=str(caller.surface),
-            operation=operation.name,
-            stream="ops",
-            ack=Ack.BUFFERED if operation.mode is Mode.READ else Ack.FSYNC,
-            parent=caller.parent,
-            trace=caller.trace,
+    def _run(self, call: _Call, bound: Mapping[str, Any]) -> Result:
+        caller = call.caller
+        ctx = Context(
+            self._engine, call.operation, caller.principal, caller.surface, call.draft, call.submit, caller.progress, caller.cancelled
         )
-
-    def _run(
-        self,
-        operation: Operation,
-        bound: Mapping[str, Any],
-        draft: Draft,
-        caller: Caller,
-        started_ns: int,
-        wrap: Callable[[Effect], Effect] | None,
-    ) -> Result:
-        if self._engine.read_only and operation.mode is Mode.WRITE:
-            self._engine.refuse_write(operation.name)
-
-        def submit(sent: Draft, effect: Effect | None) -> Receipt:
-            sent.duration_us = (time.perf_counter_ns() - started_ns) // 1000
-            sent.recorded = True
-            try:
-                return self._engine.ledger.submit(sent, wrap(effect) if wrap and effect else effect).result()
-            except Stale:
-                sent.recorded = False
-                raise
-
-        ctx = Context(self._engine, operation, caller.principal, caller.surface, draft, submit, caller.progress, caller.cancelled)
-        value = operation.handler(ctx, **bound)
+        value = call.operation.handler(ctx, **bound)
         receipt = ctx.receipt
-        if receipt is None and not self._engine.read_only:
-            outcome = draft if ctx.intent is None else draft.as_outcome()
-            outcome.after = outcome.after or _cid_of(value)
-            receipt = self._finish(outcome, started_ns, wrap, value)
-        return self._result(operation, draft, receipt, value)
-
-    def _finish(self, draft: Draft, started_ns: int, wrap: Callable[[Effect], Effect] | None, value: Any) -> Receipt:
-        draft.duration_us = (time.perf_counter_ns() - started_ns) // 1000
-        draft.recorded = True
-        if wrap is not None:
-            return self._engine.ledger.submit(draft, wrap(lambda tx: Outcome(value))).result()
-        ticket = self._engine.ledger.submit(draft)
-        return ticket.receipt() if draft.ack is Ack.BUFFERED else ticket.result()
-
-    def _result(self, operation: Operation, draft: Draft, receipt: Receipt | None, value: Any) -> Result:
+        if receipt is None and self._engine.read_only:
+            return Result(value, None, call.draft.log, None, None, cid_of(value), "none")
         if receipt is None:
-            return Result(value, None, draft.log, None, None, _cid_of(value), "none")
-        cid = _cid_of(value) or receipt.record_cid
-        return Result(value, draft.op_id.hex(), receipt.log, receipt.index, receipt.record_cid, cid, str(receipt.ack))
+            call.draft.after = call.draft.after or _public_version(call.operation, value)
+            effect: Effect | None = (lambda tx: Outcome(value)) if call.wrap else None
+            receipt = call.submit(call.draft, effect)
+        op_id = call.draft.op_id.hex()
+        return Result(value, op_id, receipt.log, receipt.index, receipt.record_cid, cid_of(value) or receipt.record_cid, receipt.ack)
 
-    def _record_failure(self, draft: Draft, error: KitError, started_ns: int) -> None:
-        if draft.recorded or self._engine.read_only or self._engine.failed:
-            return
-        denied = isinstance(error, Denied)
-        draft.status = Status.DENIED if denied else Status.CANCELLED if isinstance(error, Cancelled) else Status.ERROR
-        draft.error_kind, draft.error_message = str(error.kind), error.message
-        draft.duration_us = (time.perf_counter_ns() - started_ns) // 1000
-        if denied:
-            # Denials are audit: in the main log and durable before the reply, whatever was asked for.
-            draft.log, draft.ack = "main", Ack.FSYNC
-        ticket = self._engine.ledger.submit(draft)
-        if draft.ack is Ack.FSYNC:
-            ticket.result()
-
-    def _once(self, operation: Operation, bound: Mapping[str, Any], draft: Draft, caller: Caller, started_ns: int) -> Result:
-        key = caller.idempotency_key or ""
+    def _once(self, call: _Call, bound: Mapping[str, Any], key: str) -> Result:
         if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
             raise InvalidInput(f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters")
-        digest = hashlib.sha256(dag_cbor.encode(_request(bound))).digest()
-        with self._engine.idempotency.claim(draft.actor, operation.name, key, digest, draft.op_id) as claim:
-            if claim.replay is not None:
-                earlier = claim.replay
-                draft.recorded = True
-                return Result(
-                    dag_cbor.decode(earlier.result), earlier.op_id.hex(), operation.log, earlier.index, earlier.record_cid,
-                    earlier.record_cid, "fsync", replayed=True,
-                )  # fmt: skip
-
-            def wrap(effect: Effect) -> Effect:
-                def apply(tx: Any) -> Outcome:
-                    outcome = effect(tx)
-                    claim.store(tx, dag_cbor.encode(_storable(to_json(outcome.value))))
-                    return outcome
-
-                return apply
-
-            return self._run(operation, bound, draft, caller, started_ns, wrap)
+        request = {name: value if isinstance(value, bytes | CID) else to_json(value) for name, value in bound.items()}
+        digest = hashlib.sha256(dag_cbor.encode(request)).digest()
+        return self._engine.once(call, key, digest, lambda: self._run(call, bound))
 
 
-def _cid_of(value: Any) -> CID | None:
-    found = value if isinstance(value, CID) else getattr(value, "cid", None)
-    return found if isinstance(found, CID) else None
+def find_operation(name: str) -> Operation:
+    """Look an operation up by name, tool name or alias.
+
+    Raises:
+        NotFound: There is none.
+    """
+    try:
+        return CATALOGUE[name]
+    except KeyError as exc:
+        raise NotFound(f"there is no operation {name!r}: system.operations lists all") from exc
 
 
-def _request(bound: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _storable(value if isinstance(value, bytes | CID) else to_json(value)) for name, value in bound.items()}
+def cid_of(value: Any) -> CID | None:
+    """The CID of the object a result is about, if it is about one."""
+    for candidate in (value, getattr(value, "cid", None), getattr(value, "commit", None)):
+        if isinstance(candidate, CID):
+            return candidate
+    return None
 
 
-def _storable(value: Any) -> Any:
-    """JSON values as dag-cbor: the only difference is that floats must be finite."""
-    return value
+def _public_version(operation: Operation, value: Any) -> CID | None:
+    """Reads record no CIDs in plaintext: what a person looked at is personal (decision 18)."""
+    return None if operation.mode is Mode.READ else cid_of(value)
+
+
+def _bounded(engine: Engine, effect: Effect) -> Effect:
+    """The same effect, its description moved to a block when it is large."""
+
+    def apply(tx: Any) -> Outcome:
+        outcome = effect(tx)
+        if outcome.effect is not None and len(data := dag_cbor.encode(outcome.effect)) > EFFECT_INLINE_BYTES:
+            cid = CID.of(data, DAG_CBOR)
+            engine.blocks.put(cid, data, verify=False)
+            engine.blocks.sync()  # the record must not name a block that is not durable
+            outcome.effect = cid
+        return outcome
+
+    return apply
