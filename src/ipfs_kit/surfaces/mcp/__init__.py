@@ -1,0 +1,1 @@
+"""The Model Context Protocol surface: operations as tools, content as resources."""

@@ -1,0 +1,104 @@
+"""Results as MCP replies: data fields, resource links for what is big, and provenance in ``_meta``."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+from ipfs_kit.errors import KitError
+from ipfs_kit.ipld import CID
+from ipfs_kit.operations.results import Content, Result, to_json
+
+if TYPE_CHECKING:
+    import mcp_types as types
+
+    from ipfs_kit.operations.kit import Kit
+
+INLINE_BYTES_MAX = 128 * 1024
+"""Larger results come as a resource link: an agent's context is small."""
+RESOURCE_BYTES_MAX = 8 << 20
+"""Most bytes of one resource read; larger files are read by range with files_read."""
+URI_PREFIX = "ipfs://"
+
+_HIDDEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+
+
+def reply(kit: Kit, result: Result) -> types.CallToolResult:
+    """Render a result.
+
+    Args:
+        kit: Where results too big to inline are kept as blocks.
+        result: From the dispatcher.
+    """
+    import mcp_types as types
+
+    value = result.value
+    content: list[Any]
+    if isinstance(value, Content) and value.length > INLINE_BYTES_MAX:
+        data: dict[str, Any] = {"cid": str(value.cid), "size": value.size, "offset": value.offset, "length": value.length}
+        content = [_link(value.cid, value.size, "the file's content; or read ranges with files_read")]
+    else:
+        data = {"result": to_json(value)}
+        text = as_text(data)
+        content = [types.TextContent(type="text", text=text)]
+        if len(text) > INLINE_BYTES_MAX:
+            raw = json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace")
+            cid = CID.of(raw)
+            kit.engine.blocks.put(cid, raw, verify=False)
+            content, data = [_link(cid, len(raw), "the whole result as JSON")], {"cid": str(cid), "size": len(raw)}
+    return types.CallToolResult(content=content, structured_content=data, _meta=provenance(result))
+
+
+def provenance(result: Result) -> dict[str, Any]:
+    """The ``_meta`` of every result."""
+    return {
+        "ipfs-kit/op": result.op_id,
+        "ipfs-kit/cid": to_json(result.cid),
+        "ipfs-kit/ack": result.ack,
+        "ipfs-kit/proof": {
+            "log": result.log,
+            "index": result.index,
+            "record": to_json(result.record_cid),
+            "tool": "ledger_prove",
+        },
+    }
+
+
+def failure(error: KitError) -> types.CallToolResult:
+    """Render an error the agent can act on; details are data, the message is ours."""
+    import mcp_types as types
+
+    data = {"error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details)}}
+    return types.CallToolResult(
+        content=[types.TextContent(type="text", text=as_text(data))],
+        structured_content=data,
+        is_error=True,
+        _meta={"ipfs-kit/op": error.op},
+    )
+
+
+def as_text(data: Any) -> str:
+    """JSON text in which control, bidirectional and invisible characters are escaped; it decodes to the same data."""
+    text = json.dumps(data, ensure_ascii=False)
+    return _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+
+
+def resource(uri: str, data: bytes) -> types.ReadResourceResult:
+    """Render the content of a resource: text when it is UTF-8, else base64."""
+    import mcp_types as types
+
+    try:
+        return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=data.decode("utf-8"))])
+    except UnicodeDecodeError:
+        blob = base64.b64encode(data).decode("ascii")
+        return types.ReadResourceResult(
+            contents=[types.BlobResourceContents(uri=uri, mime_type="application/octet-stream", blob=blob)]
+        )
+
+
+def _link(cid: CID, size: int, description: str) -> types.ResourceLink:
+    import mcp_types as types
+
+    return types.ResourceLink(type="resource_link", uri=f"{URI_PREFIX}{cid}", name=str(cid), size=size, description=description)

@@ -1,0 +1,137 @@
+"""The MCP server: the only place that touches the SDK's server interface."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ipfs_kit._version import __version__
+from ipfs_kit.errors import BudgetExceeded, KitError
+from ipfs_kit.operations.catalogue import Operation
+from ipfs_kit.operations.context import Progress
+from ipfs_kit.operations.kit import Kit
+from ipfs_kit.surfaces.mcp import replies
+from ipfs_kit.surfaces.mcp.tools import definition
+
+if TYPE_CHECKING:
+    from mcp.server.context import ServerRequestContext
+    from mcp.server.lowlevel import Server
+
+INSTRUCTIONS = (
+    "A versioned, content-addressed workspace. Paths are BUCKET:/path; reads also take BUCKET@branch, @tag, @commit and @op:N. "
+    "Writes go to the bucket's working session; versions_commit makes them a version; versions_undo takes one operation back. "
+    "Every call is recorded; _meta names the op and how to prove it."
+)
+KEY_FIELD = "ipfs-kit/idempotency-key"
+
+
+def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
+    """Build the server of one store.
+
+    Args:
+        kit: The store, as the principal the surface authenticated.
+        operations: What is offered, by tool name.
+
+    Returns:
+        An SDK server that can run over any transport.
+    """
+    import anyio.to_thread
+    import mcp_types as types
+    from mcp.server.lowlevel import Server
+    from mcp.shared.exceptions import MCPError
+
+    tools = [types.Tool.model_validate(definition(operation)) for operation in operations.values()]
+    listing = types.ListToolsResult(tools=tools)
+
+    async def list_tools(_ctx: Any, _params: Any) -> types.ListToolsResult:
+        return listing
+
+    async def call_tool(ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams) -> types.CallToolResult:
+        operation = operations.get(params.name)
+        if operation is None:
+            raise MCPError(-32602, "unknown tool: call tools/list for the names")
+        cancelled = threading.Event()
+        meta: dict[str, Any] = dict(params.meta or {})
+        report = _reporter(ctx, meta)
+
+        def run() -> types.CallToolResult:
+            try:
+                result = kit.call_with(
+                    operation.name,
+                    params.arguments or {},
+                    idempotency_key=_text_or_none(meta.get(KEY_FIELD)),
+                    trace=_trace_of(meta.get("traceparent")),
+                    progress=report,
+                    cancelled=cancelled,
+                )
+                return replies.reply(kit, result)
+            except KitError as error:
+                return replies.failure(error)
+
+        try:
+            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True)
+        finally:
+            cancelled.set()
+
+    async def list_resources(_ctx: Any, _params: Any) -> types.ListResourcesResult:
+        return types.ListResourcesResult(resources=[])
+
+    async def list_templates(_ctx: Any, _params: Any) -> types.ListResourceTemplatesResult:
+        template = types.ResourceTemplate(
+            name="content", uri_template=f"{replies.URI_PREFIX}{{path}}", description="A file by CID, or CID/path"
+        )
+        return types.ListResourceTemplatesResult(resource_templates=[template])
+
+    async def read_resource(_ctx: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        def run() -> types.ReadResourceResult:
+            try:
+                content = kit.call_with("store.cat", {"path": params.uri.removeprefix(replies.URI_PREFIX)}).value
+                if content.length > replies.RESOURCE_BYTES_MAX:
+                    raise BudgetExceeded(f"the file has {content.length} bytes: read it by range with store_cat")
+                return replies.resource(params.uri, content.read())
+            except KitError as error:
+                raise MCPError(-32602, error.message, {"kind": str(error.kind)}) from error
+
+        return await anyio.to_thread.run_sync(run)
+
+    return Server(
+        "ipfs-kit",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_list_resource_templates=list_templates,
+        on_read_resource=read_resource,
+    )
+
+
+def _reporter(ctx: Any, meta: dict[str, Any]) -> Callable[[Progress], None] | None:
+    """Progress notifications, when the client asked for them; called from a worker thread."""
+    token = meta.get("progressToken", meta.get("progress_token"))
+    if token is None:
+        return None
+    import anyio.from_thread
+
+    def report(progress: Progress) -> None:
+        anyio.from_thread.run(
+            ctx.session.send_progress_notification, token, float(progress.done), progress.total, progress.note or None
+        )
+
+    return report
+
+
+def _text_or_none(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _trace_of(value: Any) -> bytes | None:
+    """The trace id of a W3C traceparent header, 16 bytes."""
+    parts = value.split("-") if isinstance(value, str) else []
+    if len(parts) != 4 or len(parts[1]) != 32:
+        return None
+    try:
+        return bytes.fromhex(parts[1])
+    except ValueError:
+        return None
