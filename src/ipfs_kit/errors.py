@@ -84,6 +84,8 @@ class KitError(Exception):
         super().__init__(message)
         self.message = message
         self.details = details
+        self.op: str | None = None
+        """Hex id of the op that records this failure, once it is recorded."""
 
     def __str__(self) -> str:
         return self.message

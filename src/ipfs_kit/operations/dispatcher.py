@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import threading
 import time
@@ -10,16 +9,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit.errors import Cancelled, Denied, InternalError, InvalidInput, KitError, NotFound, ReadOnly, Stale
+from ipfs_kit.errors import Cancelled, Denied, InternalError, KitError, NotFound, ReadOnly, Stale
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import Draft, Effect, Outcome, Receipt
-from ipfs_kit.ledger.record import BUFFERED, FSYNC, MAIN, new_op_id
+from ipfs_kit.ledger.record import BUFFERED, FSYNC, INTENT, MAIN, new_op_id
 from ipfs_kit.operations.arguments import bind, recordable
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation, Surface
 from ipfs_kit.operations.context import Context, Progress
+from ipfs_kit.operations.once import Once
 from ipfs_kit.operations.principal import Principal, authorise
-from ipfs_kit.operations.results import Result, to_json
+from ipfs_kit.operations.results import Result
 
 if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
@@ -28,8 +28,6 @@ Authorise = Callable[[Principal, Operation, "str | None"], None]
 
 EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
-IDEMPOTENCY_KEY_CHARS_MAX = 255
-"""Longest client key, the bound HTTP drafts use for Idempotency-Key."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +53,6 @@ class Caller:
     cancelled: threading.Event | None = None
 
 
-Wrap = Callable[[Effect], Effect]
-
-
 class _Call:
     """One call under way: its record and whether that has been handed to the ledger.
 
@@ -71,7 +66,7 @@ class _Call:
         self.engine, self.operation, self.caller = engine, operation, caller
         self.started_ns = time.perf_counter_ns()
         self.recorded = False
-        self.wrap: Wrap | None = None
+        self.once: Once | None = None
         now_ns = time.time_ns()
         actor = engine.actor(caller.principal)
         self.draft = Draft(
@@ -93,8 +88,11 @@ class _Call:
         draft.duration_us = (time.perf_counter_ns() - self.started_ns) // 1000
         final = draft is self.draft
         self.recorded = final
-        if effect is not None and self.wrap is not None:
-            effect = self.wrap(effect)
+        if self.once is not None:
+            if draft.phase == INTENT:
+                effect = self.once.reserve
+            elif effect is not None:
+                effect = self.once.around(effect)
         ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
         try:
             return ticket.receipt() if draft.ack == BUFFERED else ticket.result()
@@ -104,6 +102,7 @@ class _Call:
 
     def fail(self, error: KitError) -> None:
         """Record that the call failed, unless its record was handed over with the effect that failed."""
+        error.op = None if self.engine.read_only else self.draft.op_id.hex()
         if self.recorded or self.engine.read_only or self.engine.failed:
             return
         draft, denied = self.draft, isinstance(error, Denied)
@@ -153,7 +152,8 @@ class Dispatcher:
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
-                return self._once(call, bound, caller.idempotency_key)
+                call.once = Once(self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound)
+                return call.once.run(lambda: self._run(call, bound))
             return self._run(call, bound)
         except KitError as error:
             call.fail(error)
@@ -177,17 +177,10 @@ class Dispatcher:
             return Result(value, None, call.draft.log, None, None, cid_of(value), "none")
         if receipt is None:
             call.draft.after = call.draft.after or _public_version(call.operation, value)
-            effect: Effect | None = (lambda tx: Outcome(value)) if call.wrap else None
+            effect: Effect | None = (lambda tx: Outcome(value)) if call.once else None
             receipt = call.submit(call.draft, effect)
         op_id = call.draft.op_id.hex()
         return Result(value, op_id, receipt.log, receipt.index, receipt.record_cid, cid_of(value) or receipt.record_cid, receipt.ack)
-
-    def _once(self, call: _Call, bound: Mapping[str, Any], key: str) -> Result:
-        if not 0 < len(key) <= IDEMPOTENCY_KEY_CHARS_MAX:
-            raise InvalidInput(f"an idempotency key has 1 to {IDEMPOTENCY_KEY_CHARS_MAX} characters")
-        request = {name: value if isinstance(value, bytes | CID) else to_json(value) for name, value in bound.items()}
-        digest = hashlib.sha256(dag_cbor.encode(request)).digest()
-        return self._engine.once(call, key, digest, lambda: self._run(call, bound))
 
 
 def find_operation(name: str) -> Operation:

@@ -109,15 +109,12 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
 
 def _reporter(ctx: Any, meta: dict[str, Any]) -> Callable[[Progress], None] | None:
     """Progress notifications, when the client asked for them; called from a worker thread."""
-    token = meta.get("progressToken", meta.get("progress_token"))
-    if token is None:
+    if not {"progressToken", "progress_token"} & set(meta):
         return None
     import anyio.from_thread
 
     def report(progress: Progress) -> None:
-        anyio.from_thread.run(
-            ctx.session.send_progress_notification, token, float(progress.done), progress.total, progress.note or None
-        )
+        anyio.from_thread.run(ctx.session.report_progress, float(progress.done), progress.total, progress.note or None)
 
     return report
 
