@@ -1,0 +1,1 @@
+"""The HTTP surface: one ASGI application on which routes are mounted."""

@@ -1,0 +1,82 @@
+"""Authentication of HTTP requests: a bearer token for everything but health and the public log."""
+
+from __future__ import annotations
+
+import hmac
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from ipfs_kit.errors import SURFACE_CODES, KitError, Unauthenticated
+from ipfs_kit.operations.principal import LOCAL, Principal
+from ipfs_kit.operations.results import to_json
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+PUBLIC_PREFIXES = ("/health", "/ledger/")
+"""Open to all: liveness says nothing about content, and a log is checked by strangers."""
+
+
+class TokenAuth:
+    """Admits requests whose bearer token is known; the principal comes from the token and from nothing else.
+
+    Args:
+        app: The application behind it.
+        tokens: Principals by token.
+        allowed_hosts: Host names accepted in the Host header, against DNS rebinding.
+    """
+
+    def __init__(self, app: Any, tokens: Mapping[str, Principal], allowed_hosts: frozenset[str]) -> None:
+        self._app, self._tokens, self._hosts = app, tokens, allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one ASGI connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.lower(): value for name, value in scope["headers"]}
+        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].strip("[]")
+        if host not in self._hosts:
+            await send_error(send, Unauthenticated("this server answers only to its own host names"))
+            return
+        principal = self._principal(headers.get(b"authorization", b"").decode("latin-1"))
+        if principal is None and not scope["path"].startswith(PUBLIC_PREFIXES):
+            await send_error(send, Unauthenticated("send the header 'Authorization: Bearer TOKEN' with a token of this server"))
+            return
+        scope.setdefault("state", {})["principal"] = principal or Principal("anonymous", frozenset())
+        await self._app(scope, receive, send)
+
+    def _principal(self, header: str) -> Principal | None:
+        kind, _, given = header.partition(" ")
+        if kind.lower() != "bearer":
+            return None
+        found = None
+        for token, principal in self._tokens.items():
+            # Every token is compared, in constant time, so that timing tells nothing.
+            if hmac.compare_digest(token.encode(), given.strip().encode()):
+                found = principal
+        return found
+
+
+def owner_token(token: str) -> dict[str, Principal]:
+    """The token table of a server with one token: its bearer is the store's owner."""
+    return {token: LOCAL}
+
+
+def error_body(error: KitError) -> tuple[int, dict[str, Any]]:
+    """HTTP status and JSON body of an error, from the one table."""
+    body = {"error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details), "op": error.op}}
+    return SURFACE_CODES[error.kind].http, body
+
+
+async def send_error(send: Send, error: KitError) -> None:
+    """Answer an ASGI request with an error."""
+    status, body = error_body(error)
+    data = json.dumps(body).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(data)).encode())]
+    if status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": data})

@@ -1,0 +1,90 @@
+"""``ipfs-kit serve``: the HTTP application on loopback behind a generated token."""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from ipfs_kit.errors import InvalidInput, Unavailable
+from ipfs_kit.operations.kit import Kit
+from ipfs_kit.surfaces.http.auth import owner_token
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidInput(message)
+
+
+def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float) -> int:
+    """Serve one store over HTTP until interrupted.
+
+    Args:
+        arguments: Words after ``serve``.
+        store: Store directory; None means the environment or the default.
+        lock_timeout_s: Seconds to wait for another process's lock.
+
+    Returns:
+        Exit status 0.
+    """
+    parser = _Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--port", type=int, default=8420, help="port; 0 picks a free one (default 8420)")
+    parser.add_argument("--token-file", metavar="FILE", help="read the bearer token from a file instead of generating one")
+    options = parser.parse_args(list(arguments))
+    token = read_token(options.token_file) if options.token_file else secrets.token_urlsafe(32)
+    if not _is_loopback(options.host) and not options.token_file:
+        raise InvalidInput("listening beyond loopback needs --token-file FILE, so that the token is one you chose and keep")
+    import socket
+
+    import uvicorn
+
+    from ipfs_kit.surfaces.http.app import build_app
+
+    with Kit.open(Kit.store_path(store), create=True, surface="http", lock_timeout_s=lock_timeout_s) as kit:
+        listener = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((options.host, options.port))
+        except OSError as exc:
+            raise Unavailable(f"cannot listen on {options.host} port {options.port}: {exc.strerror}; choose another --port") from exc
+        port = listener.getsockname()[1]
+        hosts = {options.host, "127.0.0.1", "localhost", "::1"}
+        app = build_app(kit, owner_token(token), allowed_hosts=hosts)
+        shown = "" if options.token_file else f"\ntoken: {token}"
+        print(f"serving {kit.engine.path} on http://{options.host}:{port}{shown}", flush=True)
+        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        uvicorn.Server(config).run(sockets=[listener])
+    sys.stdout.flush()
+    return 0
+
+
+def read_token(path: str) -> str:
+    """Read a bearer token from a file that only its owner may read.
+
+    Raises:
+        InvalidInput: It cannot be read, is open to others, or too short.
+    """
+    import os
+
+    try:
+        with open(path, encoding="utf-8") as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            token = stream.read(4096).strip()
+    except OSError as exc:
+        raise InvalidInput(f"cannot read {path}: {exc.strerror}") from exc
+    if mode & 0o077:
+        raise InvalidInput(f"{path} is readable by others: chmod 600 it")
+    if len(token) < 16:
+        raise InvalidInput(f"the token in {path} is shorter than 16 characters")
+    return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

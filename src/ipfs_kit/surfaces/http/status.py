@@ -1,0 +1,44 @@
+"""``/health`` and ``/metrics``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+
+def status_routes() -> list[Route]:
+    """Routes of liveness and figures."""
+    from starlette.routing import Route
+
+    return [Route("/health", _health), Route("/metrics", _metrics)]
+
+
+async def _health(request: Request) -> Response:
+    from starlette.responses import JSONResponse
+
+    failed = request.app.state.kit.engine.failed
+    return JSONResponse({"status": "failed" if failed else "ok"}, 503 if failed else 200)
+
+
+async def _metrics(request: Request) -> Response:
+    from starlette.concurrency import run_in_threadpool
+    from starlette.responses import PlainTextResponse
+
+    from ipfs_kit.surfaces.http.app import call_as
+
+    info = (await run_in_threadpool(call_as, request, "store.info", {})).value
+    families = [
+        ("ipfs_kit_blocks", "Blocks in the store.", info.blocks),
+        ("ipfs_kit_stored_bytes", "Bytes of all packs.", info.size),
+        ("ipfs_kit_buckets", "Buckets.", info.buckets),
+        ("ipfs_kit_ledger_main_records", "Records in the main log.", info.main_records),
+        ("ipfs_kit_ledger_bulk_records", "Records in the bulk log.", info.bulk_records),
+    ]
+    lines = []
+    for name, text, value in families:
+        lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value}"]
+    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
