@@ -47,7 +47,7 @@ Params = Sequence[Any] | Mapping[str, Any]
 class Tx:
     """An open write transaction; valid until the ``with`` block that gave it ends."""
 
-    __slots__ = ("_connection", "_db", "_depth", "began_ns")
+    __slots__ = ("_connection", "_db", "_depth", "began_ns", "op_index")
 
     def __init__(self, db: StateDB, connection: apsw.Connection, began_ns: int) -> None:
         self._db = db
@@ -55,6 +55,8 @@ class Tx:
         self._depth = 0
         self.began_ns = began_ns
         """Wall-clock time of BEGIN in nanoseconds, from the clock the store was opened with."""
+        self.op_index: int | None = None
+        """Index that the operation whose effect is running will have in its log; set by the ledger's committer."""
 
     def execute(self, sql: str, params: Params = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return all its rows.
