@@ -1,0 +1,291 @@
+"""The store as a whole: content by address, upkeep, verification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from ipfs_kit.buckets.model import Page, Problem, Stat
+from ipfs_kit.errors import IntegrityError, InvalidInput
+from ipfs_kit.ipld import CID, resolve
+from ipfs_kit.ipld.unixfs import DEFAULT_PROFILE, PROFILES, Directory, Entry, Kind, entry_of, open_file
+from ipfs_kit.ledger import Effect, Outcome
+from ipfs_kit.operations.arguments import Arg
+from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.results import Content
+from ipfs_kit.operations.toolsets.files import content_of
+
+Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
+ProfileName = Annotated[
+    Literal["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc"], Arg("how files become blocks; decides the CID")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreInfo:
+    """A store and its sizes.
+
+    Args:
+        path: Its directory.
+        node: Surrogate id of this store.
+        vkey: Verifier key of its main log.
+        blocks: Blocks stored.
+        size: Bytes of all packs on disk.
+        buckets: Buckets.
+        main_records: Ops in the main log.
+        bulk_records: Ops in the bulk log.
+    """
+
+    path: str
+    node: str
+    vkey: str
+    blocks: int
+    size: int
+    buckets: int
+    main_records: int
+    bulk_records: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddInfo:
+    """What was added.
+
+    Args:
+        cid: Root of the content.
+        files: Files read, links included.
+        size: Their bytes.
+        stored: Whether blocks were kept (false with only_hash).
+        problems: What could not be read; everything else was kept.
+    """
+
+    cid: CID
+    files: int
+    size: int
+    stored: bool
+    problems: list[Problem]
+
+
+@operation("store.init", Mode.WRITE, "store:admin", idempotent=True, irreversible="delete the directory to remove a store")
+def store_init(ctx: Context) -> StoreInfo:
+    """Create the store's directory, keys and logs, or confirm that they are there."""
+    return ctx.engine.info()
+
+
+@operation("store.info", Mode.READ, "store:read", aliases=("get_system_status",))
+def store_info(ctx: Context) -> StoreInfo:
+    """Return the store's path, identity and sizes."""
+    return ctx.engine.info()
+
+
+@operation("store.add", Mode.WRITE, "block:write", idempotent=True, undo="inverse")
+def store_add(
+    ctx: Context,
+    path: Annotated[str, Arg("local file or folder, or - for standard input", local=True, positional=True)],
+    only_hash: Annotated[bool, Arg("compute the CID and store nothing")] = False,
+    profile: ProfileName = DEFAULT_PROFILE,
+    pin: Annotated[bool, Arg("keep it from garbage collection")] = True,
+    ignore: Annotated[list[str] | None, Arg("patterns to leave out, in gitignore form")] = None,
+) -> AddInfo:
+    """Add a file or folder by content address and return its CID; the same bytes give the same CID on any machine."""
+    from ipfs_kit.buckets.importer import build_path
+
+    with ctx.engine.blocks.window():
+        report = build_path(
+            path,
+            None if only_hash else ctx.engine.blocks,
+            PROFILES[profile],
+            ignore=tuple(ignore or ()),
+            progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
+        )
+        info = AddInfo(report.entry.cid, report.files, report.size, not only_hash, list(report.problems))
+        if only_hash:
+            return info
+
+        def prepare() -> Effect:
+            if pin:
+                return ctx.engine.pin_effect(ctx.engine.pins.add(info.cid, "recursive", None, complete=True), info, after=info.cid)
+            return lambda tx: Outcome(info, effect={"pins": [], "root": info.cid}, after=info.cid)
+
+        added: AddInfo = ctx.commit(prepare)
+    return added
+
+
+def _entry(ctx: Context, path: str) -> Entry:
+    found = resolve(ctx.engine.blocks.get, path)
+    if found.remainder:
+        raise InvalidInput(f"{path} leads inside a block that is no file or folder: read it with dag.get")
+    return entry_of(found.cid, ctx.engine.blocks.get)
+
+
+@operation("store.cat", Mode.READ, "block:read")
+def store_cat(
+    ctx: Context,
+    path: Reference,
+    offset: Annotated[int, Arg("first byte", minimum=0)] = 0,
+    length: Annotated[int | None, Arg("bytes to read; to the end when left out", minimum=0)] = None,
+) -> Content:
+    """Return the bytes of a file by CID, or a range of them, reading only the blocks they lie in."""
+    entry = _entry(ctx, path)
+    if entry.kind is not Kind.FILE:
+        raise InvalidInput(f"{path} is a {entry.kind}: list it with store.ls, or read a file below it")
+    return content_of(entry.cid, entry.size, lambda: open_file(entry.cid, ctx.engine.blocks.get), offset, length)
+
+
+@operation("store.stat", Mode.READ, "block:read")
+def store_stat(ctx: Context, path: Reference) -> Stat:
+    """Return kind, size and CID of what a CID path leads to."""
+    entry = _entry(ctx, path)
+    return Stat(path, path.rpartition("/")[2], str(entry.kind), entry.cid, entry.size, entry.tsize)
+
+
+@operation("store.ls", Mode.READ, "block:read")
+def store_ls(
+    ctx: Context,
+    path: Reference,
+    cursor: Annotated[str | None, Arg("where to continue")] = None,
+    limit: Annotated[int, Arg("entries per page", minimum=1, maximum=10_000)] = 1000,
+) -> Page:
+    """List a folder by CID, a page at a time."""
+    entry = _entry(ctx, path)
+    if entry.kind is not Kind.DIR:
+        return Page((store_stat(ctx, path),), None)
+    get = ctx.engine.blocks.get
+    found: list[Stat] = []
+    after = bytes.fromhex(cursor) if cursor else None
+    for place, link in Directory(PROFILES[DEFAULT_PROFILE], get, entry.cid).iterate(after):
+        if len(found) == limit:
+            return Page(tuple(found), last.hex())
+        child = entry_of(link.cid, get, link.tsize)
+        name = link.name.decode("utf-8", "surrogateescape")
+        found.append(Stat(f"{path}/{name}", name, str(child.kind), child.cid, child.size, child.tsize))
+        last = place
+    return Page(tuple(found), None)
+
+
+@operation("store.get", Mode.READ, "block:read")
+def store_get(
+    ctx: Context,
+    path: Reference,
+    destination: Annotated[str, Arg("local file or folder to write", local=True, positional=True)],
+    overwrite: Annotated[bool, Arg("replace files that exist")] = False,
+) -> Any:
+    """Write a file, or a folder's contents, by CID to the local disk; never outside the destination."""
+    from ipfs_kit.buckets.exporter import export_entry
+    from ipfs_kit.operations.toolsets.files import GetInfo
+
+    entry = _entry(ctx, path)
+    report = export_entry(
+        entry,
+        ctx.engine.blocks.get,
+        destination,
+        overwrite=overwrite,
+        progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
+    )
+    return GetInfo(destination, entry.cid, report.files, report.size, list(report.problems))
+
+
+@dataclass(frozen=True, slots=True)
+class GcInfo:
+    """What garbage collection found and did.
+
+    Args:
+        dry_run: Whether nothing was removed.
+        condemned: Blocks nothing refers to.
+        condemned_bytes: Their bytes.
+        removed: Blocks removed now.
+        freed_bytes: Bytes given back to the disk.
+        awaiting_writers: Blocks left for the next run, because writers that began earlier are still open.
+    """
+
+    dry_run: bool
+    condemned: int
+    condemned_bytes: int
+    removed: int
+    freed_bytes: int
+    awaiting_writers: int
+
+
+@operation(
+    "store.gc",
+    Mode.WRITE,
+    "store:admin",
+    destructive=True,
+    idempotent=True,
+    external=True,
+    irreversible="removed blocks were referenced by nothing; add their source again",
+)
+def store_gc(ctx: Context, dry_run: Annotated[bool, Arg("say what would be removed, and remove nothing")] = False) -> GcInfo:
+    """Remove blocks that no ref, pin, session, hold or recent op refers to, beside running writers."""
+    if not dry_run:
+        ctx.announce({"gc": True})
+    return ctx.engine.collect_garbage(dry_run=dry_run, progress=lambda done, total: ctx.progress(done, total, "blocks"))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong.
+
+    Args:
+        where: File, CID, bucket or log.
+        what: What is wrong with it.
+        mend: What to do.
+    """
+
+    where: str
+    what: str
+    mend: str
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyReport:
+    """What verification looked at and found.
+
+    Args:
+        ok: Whether everything holds.
+        checked: Counts of what was checked.
+        faults: Everything that is wrong.
+    """
+
+    ok: bool
+    checked: dict[str, int]
+    faults: list[Fault]
+
+
+@operation("store.verify", Mode.READ, "store:read")
+def store_verify(ctx: Context) -> VerifyReport:
+    """Check every byte of packs, index, pins, buckets, keys and ledger; changes nothing.
+
+    Raises:
+        IntegrityError: Something does not hold; the message names each fault and how to mend it.
+    """
+    report = ctx.engine.verify(progress=ctx.progress)
+    if not report.ok:
+        lines = [f"{fault.where}: {fault.what}; {fault.mend}" for fault in report.faults[:50]]
+        raise IntegrityError(
+            f"{len(report.faults)} faults:\n" + "\n".join(lines),
+            faults=[[fault.where, fault.what, fault.mend] for fault in report.faults],
+        )
+    return report
+
+
+@dataclass(frozen=True, slots=True)
+class RepairReport:
+    """What repair mended.
+
+    Args:
+        mended: What was done, one line each.
+        remaining: Faults that need a person or a backup.
+    """
+
+    mended: list[str]
+    remaining: list[Fault]
+
+
+@operation(
+    "store.repair", Mode.WRITE, "store:admin", idempotent=True, external=True, irreversible="it rebuilds derived files and sets damaged bytes aside"
+)
+def store_repair(ctx: Context) -> RepairReport:
+    """Mend what verification finds: rebuild indexes, set damaged blocks aside, and name what only a backup can bring back."""
+    ctx.announce({"repair": True})
+    return ctx.engine.repair(progress=ctx.progress)

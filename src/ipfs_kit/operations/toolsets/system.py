@@ -1,0 +1,125 @@
+"""The installation: what is there, what is offered, formats."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+import sys
+from dataclasses import dataclass
+
+from ipfs_kit._version import __version__
+from ipfs_kit.operations.catalogue import CATALOGUE, Mode, operation
+from ipfs_kit.operations.context import Context
+
+DEPENDENCIES = {
+    "apsw": "core",
+    "blake3": "core",
+    "cbrrr": "core",
+    "cryptography": "core",
+    "lmdb": "core",
+    "mcp": "core",
+    "pyfastcdc": "core",
+    "starlette": "core",
+    "uvicorn": "core",
+    "pyarrow": "sealed segments and SQL: pip install pyarrow",
+    "duckdb": "SQL: pip install duckdb",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class OperationInfo:
+    """One operation of the catalogue."""
+
+    name: str
+    mode: str
+    scope: str
+    summary: str
+    destructive: bool
+    undo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OperationList:
+    """All operations."""
+
+    operations: list[OperationInfo]
+
+
+@operation("system.operations", Mode.READ, "system:read", aliases=("list_mcp_tools", "list_all_mcp_tools"))
+def system_operations(ctx: Context) -> OperationList:
+    """List every operation, what it needs and whether it can be undone."""
+    return OperationList(
+        [
+            OperationInfo(op.name, str(op.mode), op.scope, op.summary, op.destructive, op.undo or op.irreversible)
+            for op in CATALOGUE.values()
+        ]
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DoctorReport:
+    """What this installation has.
+
+    Args:
+        version: Of this distribution.
+        python: Of the interpreter.
+        platform: Operating system and machine.
+        store: The open store.
+        free_bytes: Free space where the store lies.
+        cpus: Usable processors.
+        dependencies: Version of each dependency, or ``absent`` with what it is for.
+    """
+
+    version: str
+    python: str
+    platform: str
+    store: str
+    free_bytes: int
+    cpus: int
+    dependencies: dict[str, str]
+
+
+@operation("system.doctor", Mode.READ, "system:read")
+def system_doctor(ctx: Context) -> DoctorReport:
+    """Report versions, optional parts and free space; attach it to a bug report."""
+    return DoctorReport(
+        version=__version__,
+        python=sys.version.split()[0],
+        platform=platform.platform(),
+        store=str(ctx.engine.path),
+        free_bytes=shutil.disk_usage(ctx.engine.path).free,
+        cpus=len(os.sched_getaffinity(0)),
+        dependencies={name: _version_of(name, purpose) for name, purpose in DEPENDENCIES.items()},
+    )
+
+
+def _version_of(name: str, purpose: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return f"absent ({purpose})"
+
+
+@dataclass(frozen=True, slots=True)
+class FormatInfo:
+    """The store's format.
+
+    Args:
+        format: Version the store has.
+        newest: Newest version this build writes.
+        upgraded: Whether this call changed it.
+    """
+
+    format: int
+    newest: int
+    upgraded: bool
+
+
+@operation("system.upgrade", Mode.WRITE, "store:admin", idempotent=True, irreversible="older builds refuse newer formats; keep a backup")
+def system_upgrade(ctx: Context) -> FormatInfo:
+    """Bring the store to the newest format this build writes."""
+    from ipfs_kit.operations.engine import FORMAT
+
+    return FormatInfo(ctx.engine.format, FORMAT, False)
