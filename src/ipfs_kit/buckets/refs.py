@@ -1,9 +1,9 @@
 """Refs: names that move by compare-and-swap, here or on a remote [25].
 
-A ref's value is ``[commit, generation, op id, nonce, nonces]``. The generation rises by one with every swap and survives
-delete and recreate (a deleted ref is a value without commit). ``nonces`` are those of the up to 16 swaps before the head,
-newest first, so a swap whose answer was lost is found again by reading: nonce present = it happened; absent and the
-generation moved = it did not; moved further than the list reaches, or unreadable = unknown.
+A ref's value is ``[commit, generation, op id, nonce, nonces]``. The generation rises by one with every swap and
+survives delete and recreate (a deleted ref is a value without commit). ``nonces`` are those of the up to 16 swaps
+before the head, newest first, so a swap whose answer was lost is found again by reading: nonce present = it happened;
+absent and the generation moved = it did not; moved further than the list reaches, or unreadable = unknown.
 """
 
 from __future__ import annotations
@@ -143,9 +143,11 @@ class RefPage:
 class RefStore(ABC):
     """Refs of many buckets, moved by compare-and-swap.
 
-    Concurrency: of several swaps that expect one generation, from any threads, processes or machines, exactly one happens.
-    Crash and retry: ``compare_and_swap`` may be called again with the same nonce; it then returns what happened the first
-    time and never swaps twice. A store implements ``read``, ``write`` and ``names``; clients below ``write`` must not retry.
+    Concurrency: of several swaps that expect one generation, from any threads, processes or machines, exactly one
+    happens. Crash and retry: ``compare_and_swap`` may be called again with the same nonce; it then returns what
+    happened the first time and never swaps twice. A store implements ``read``, ``write`` and ``names``; the client
+    libraries below ``write`` must not retry. After more than 16 later swaps only ``probe`` tells a lost race from a
+    lost answer.
     """
 
     @abstractmethod
@@ -158,7 +160,7 @@ class RefStore(ABC):
 
     @abstractmethod
     def write(self, bucket: str, name: str, current: RefValue | None, value: RefValue) -> bool:
-        """Replace ``current`` by ``value`` if the ref still holds ``current``, in one atomic step; once, without retries.
+        """Replace ``current`` by ``value`` if the ref still holds ``current``: one atomic step, no retries.
 
         Returns:
             False when it holds something else.
@@ -169,7 +171,7 @@ class RefStore(ABC):
 
     @abstractmethod
     def names(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[tuple[str, RefValue]]:
-        """At most ``limit`` refs that are not deleted, in order of code points, named ``prefix…`` and after ``after``."""
+        """At most ``limit`` refs that are not deleted, by code points, named ``prefix…`` and after ``after``."""
 
     def get(self, bucket: str, name: str) -> RefValue | None:
         """The value of a ref; None when it is absent or deleted."""
@@ -270,6 +272,13 @@ class SqliteRefStore(RefStore):
         with self._state.transaction() as tx:
             return self._write(tx, bucket, name, current, value)
 
+    def compare_and_swap(  # noqa: D102 - docstring inherited
+        self, bucket: str, name: str, expected: int, commit: CID | None, *, op_id: bytes, nonce: bytes
+    ) -> RefValue:
+        # One transaction reads and writes, and its outcome is never ambiguous: a failed commit poisons the state.
+        with self._state.transaction() as tx:
+            return self.swap_in(tx, bucket, name, expected, commit, op_id=op_id, nonce=nonce)
+
     def names(self, bucket: str, prefix: str, after: str, limit: int) -> Sequence[tuple[str, RefValue]]:  # noqa: D102
         rows = self._state.query(_LIST, (bucket, after, prefix, prefix + _AFTER_ALL, limit))
         return [(name, RefValue.decode(data)) for name, data in rows]
@@ -365,7 +374,7 @@ def require_conditional_writes(store: RefStore, bucket: str, commit: CID, nonces
     base = store.read(bucket, name)
     first = successor(base, commit, b"probe", nonces[0])
     if not store.write(bucket, name, base, first):
-        raise Unsupported(f"the ref store refused a write whose condition held; probe it with an unused bucket id, not {bucket}")
+        raise Unsupported(f"the ref store refused a write whose condition held; probe it with another id than {bucket}")
     second = successor(first, commit, b"probe", nonces[1])
     late = successor(base, commit, b"probe", nonces[2])
     if store.write(bucket, name, base, late) or not store.write(bucket, name, first, second):
@@ -412,8 +421,8 @@ def check_bucket_id(bucket: str) -> str:
 def check_full_name(name: str) -> str:
     """Return a full ref name (``heads/main``) when it follows git's rules (git-check-ref-format) and ours.
 
-    At least two components; none empty, ``@``, beginning with a dot or ending in a dot or ``.lock``; no ``..``, control or
-    format characters, spaces, lone surrogates, or any of ``~^:?*[\\@#``; at most 255 bytes of UTF-8.
+    At least two components; none empty, beginning with a dot or dash, or ending in a dot or ``.lock``; no ``..``,
+    control or format characters, spaces, lone surrogates, or any of ``~^:?*[\\@#``; at most 255 bytes of UTF-8.
 
     Raises:
         InvalidName: it does not.
@@ -434,7 +443,7 @@ def _fault(name: str) -> str | None:
         return f"it must be at most {REF_NAME_BYTES_MAX} bytes of valid UTF-8"
     bad = next((char for char in name if char in _FORBIDDEN or unicodedata.category(char)[0] in "CZ"), None)
     if bad is not None:
-        return f"the character {ascii(bad)} is not allowed in it"
+        return f"the character {bad!a} is not allowed in it"
     if ".." in name:
         return "'..' is not allowed in it"
     for part in name.split("/"):
