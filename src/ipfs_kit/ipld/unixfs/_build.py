@@ -1,0 +1,223 @@
+"""Files into balanced DAGs (the layout of Kubo's ``balanced`` importer), streamed in bounded memory."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from hashlib import sha256
+from io import BytesIO
+from typing import TYPE_CHECKING, Final
+
+from ipfs_kit.ipld import chunkers, varint
+from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ipld.unixfs._data import file_leaf_data, file_node_data
+from ipfs_kit.ipld.unixfs._entry import Entry, Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Executor
+
+    from ipfs_kit.ipld.chunkers import Readable
+    from ipfs_kit.ipld.unixfs._entry import Put
+    from ipfs_kit.ipld.unixfs._profiles import Profile
+
+_RAW_HEAD: Final = b"\x01\x55\x12\x20"
+
+_JOB_BYTES: Final = 1024 * 1024
+"""Bytes hashed per task: long enough (0.8 ms) that handing it to a thread costs little beside it."""
+
+_JOBS_IN_FLIGHT: Final = 8
+"""Tasks read but not yet stored; with the largest chunks (2 MiB) this holds at most 24 MiB."""
+
+_JOBS_INLINE: Final = 2
+"""Files of so few tasks are hashed in place: starting threads would take longer."""
+
+_Hashed = list[tuple[bytes, bytes, int]]
+"""Block, digest and content size of each leaf."""
+
+
+def build_bytes(data: bytes, profile: Profile, put: Put) -> Entry:
+    """Store small content that is already in memory.
+
+    Args:
+        data: The content; above one chunk it takes the same way as a stream.
+        profile: Import settings.
+        put: Called with every block, children before parents.
+    """
+    size = len(data)
+    if size > profile.chunk_size or profile.chunker != "fixed":
+        return build_file(BytesIO(data), profile, put)
+    return _build_leaf(data, profile, put)
+
+
+def _build_leaf(data: bytes, profile: Profile, put: Put) -> Entry:
+    if profile.raw_leaves:
+        cid = CID(_RAW_HEAD + sha256(data).digest())
+        put(cid, data)
+        return Entry(cid, len(data), Kind.FILE, len(data))
+    block = _dag_pb_leaf(data)
+    cid = CID(profile.cid_head + sha256(block).digest())
+    put(cid, block)
+    return Entry(cid, len(block), Kind.FILE, len(data))
+
+
+def build_file(
+    stream: Readable,
+    profile: Profile,
+    put: Put,
+    *,
+    hash_pool: Executor | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> Entry:
+    """Store a stream as a file of any size; at most a few dozen MiB are in memory.
+
+    Args:
+        stream: Blocking binary stream, read to its end.
+        profile: Import settings.
+        put: Called in the calling thread with every block, children before parents; drop them for only-hash.
+        hash_pool: Threads that hash leaves; by default a pool of this call's own, started for larger files only.
+        progress: Called in the calling thread with the content bytes stored so far; an exception from it cancels.
+
+    Raises:
+        InvalidInput: The stream is not a blocking binary one.
+    """
+    if profile.chunker == "fastcdc":
+        chunks = chunkers.content_defined(stream)
+    else:
+        chunks = chunkers.fixed(stream, profile.chunk_size)
+    first = next(chunks, b"")
+    second = next(chunks, None)
+    if second is None:
+        entry = _build_leaf(first, profile, put)
+        if progress is not None:
+            progress(entry.size)
+        return entry
+    tree = _Tree(profile, put)
+    done = 0
+    for leaves in _hash_leaves(_jobs(first, second, chunks), profile, hash_pool):
+        for block, digest, size in leaves:
+            tree.add_leaf(block, digest, size)
+            done += size
+        if progress is not None:
+            progress(done)
+    return tree.finish()
+
+
+def _dag_pb_leaf(chunk: bytes) -> bytes:
+    data = file_leaf_data(chunk)
+    return b"\x0a%b%b" % (varint.encode(len(data)), data)
+
+
+def _hash_raw(chunks: list[bytes]) -> _Hashed:
+    return [(chunk, sha256(chunk).digest(), len(chunk)) for chunk in chunks]
+
+
+def _hash_dag_pb(chunks: list[bytes]) -> _Hashed:
+    out = []
+    for chunk in chunks:
+        block = _dag_pb_leaf(chunk)
+        out.append((block, sha256(block).digest(), len(chunk)))
+    return out
+
+
+def _jobs(first: bytes, second: bytes, chunks: Iterator[bytes]) -> Iterator[list[bytes]]:
+    job = [first, second]
+    size = len(first) + len(second)
+    for chunk in chunks:
+        if size >= _JOB_BYTES:
+            yield job
+            job = []
+            size = 0
+        job.append(chunk)
+        size += len(chunk)
+    yield job
+
+
+def _hash_leaves(jobs: Iterator[list[bytes]], profile: Profile, pool: Executor | None) -> Iterator[_Hashed]:
+    """Hash jobs on the pool, a bounded number ahead, and yield the results in order."""
+    work = _hash_raw if profile.raw_leaves else _hash_dag_pb
+    pending: deque[Future[_Hashed]] = deque()
+    own: ThreadPoolExecutor | None = None
+    count = 0
+    try:
+        for job in jobs:
+            count += 1
+            if pool is None and count > _JOBS_INLINE:
+                pool = own = ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="ipfs-kit-hash")
+            if pool is None:
+                yield work(job)
+                continue
+            pending.append(pool.submit(work, job))
+            if len(pending) >= _JOBS_IN_FLIGHT:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+        if own is not None:
+            own.shutdown(wait=True)
+
+
+class _Level:
+    """One unfinished node per level of the tree."""
+
+    __slots__ = ("blocksizes", "count", "filesize", "links", "tsize")
+
+    def __init__(self) -> None:
+        self.links = bytearray()
+        self.blocksizes = bytearray()
+        self.count = 0
+        self.filesize = 0
+        self.tsize = 0
+
+
+class _Tree:
+    """A balanced DAG filled from the left; every node is written as soon as it is full and has a right neighbour."""
+
+    def __init__(self, profile: Profile, put: Put) -> None:
+        self._put = put
+        self._max_links = profile.max_links
+        self._node_head = profile.cid_head
+        self._leaf_head = _RAW_HEAD if profile.raw_leaves else profile.cid_head
+        self._levels = [_Level()]
+
+    def add_leaf(self, block: bytes, digest: bytes, size: int) -> None:
+        cid = self._leaf_head + digest
+        self._put(CID(cid), block)
+        self._add(0, cid, len(block), size)
+
+    def _add(self, height: int, cid: bytes, tsize: int, size: int) -> None:
+        levels = self._levels
+        if height == len(levels):
+            levels.append(_Level())
+        level = levels[height]
+        if level.count == self._max_links:
+            node, node_tsize = self._write(level)
+            self._add(height + 1, node.binary, node_tsize, level.filesize)
+            level = levels[height] = _Level()
+        tail = varint.encode(tsize)
+        # PBLink: hash, empty name, tsize; its length always fits one byte.
+        level.links += b"\x12%c\x0a%c%b\x12\x00\x18%b" % (len(cid) + len(tail) + 5, len(cid), cid, tail)
+        level.blocksizes += b"\x20" + varint.encode(size)
+        level.count += 1
+        level.filesize += size
+        level.tsize += tsize
+
+    def _write(self, level: _Level) -> tuple[CID, int]:
+        data = file_node_data(level.filesize, bytes(level.blocksizes))
+        block = b"%b\x0a%b%b" % (bytes(level.links), varint.encode(len(data)), data)
+        cid = CID(self._node_head + sha256(block).digest())
+        self._put(cid, block)
+        return cid, level.tsize + len(block)
+
+    def finish(self) -> Entry:
+        height = 0
+        while True:
+            level = self._levels[height]
+            cid, tsize = self._write(level)
+            if height == len(self._levels) - 1:
+                return Entry(cid, tsize, Kind.FILE, level.filesize)
+            self._add(height + 1, cid.binary, tsize, level.filesize)
+            height += 1

@@ -1,0 +1,90 @@
+"""Regenerates tests/ipld/vectors/*.json from real Kubo and ipfs-car (see build.sh)."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VECTORS = ROOT / "tests" / "ipld" / "vectors"
+sys.path.insert(0, str(VECTORS))
+
+import corpus  # noqa: E402  # found through the path set above
+
+KUBO = ROOT / ".peers" / "ipfs"
+IPFS_CAR = ROOT / ".peers" / "node" / "node_modules" / ".bin" / "ipfs-car"
+PROFILES = ("unixfs-v1-2025", "unixfs-v0-2015")
+
+
+def run(*args: str | Path, env: dict[str, str] | None = None) -> str:
+    done = subprocess.run([str(a) for a in args], env=env, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+class Kubo:
+    """An offline repository set to one profile."""
+
+    def __init__(self, profile: str, home: Path) -> None:
+        self.env = {**os.environ, "IPFS_PATH": str(home), "IPFS_TELEMETRY": "off"}
+        run(KUBO, "init", "--empty-repo", "--profile", f"test,{profile}", env=self.env)
+
+    def add(self, path: Path) -> str:
+        return run(KUBO, "--offline", "add", "-Q", "-r", "-H", "--only-hash", path, env=self.env).split()[-1]
+
+
+def write_file(path: Path, seed: int, size: int) -> None:
+    stream = corpus.SeededStream(seed, size)
+    with path.open("wb") as out:
+        while data := stream.read(8 * corpus.MIB):
+            out.write(data)
+
+
+def ipfs_car(path: Path, work: Path) -> str:
+    car = work / "out.car"
+    cid = run(IPFS_CAR, "pack", path, "--no-wrap", "--hidden", "--output", car).split()[-1]
+    car.unlink()
+    return cid
+
+
+def main() -> int:
+    if not KUBO.exists():
+        print("no .peers/ipfs: vectors stay as committed", file=sys.stderr)
+        return 0
+    files: list[dict[str, object]] = []
+    trees: list[dict[str, object]] = []
+    with tempfile.TemporaryDirectory(dir=ROOT / ".peers") as name:
+        work = Path(name)
+        kubos = {profile: Kubo(profile, work / profile) for profile in PROFILES}
+        use_car = IPFS_CAR.exists()
+        for size in corpus.FILE_SIZES + corpus.FILE_SIZES_LARGE:
+            path = work / "file"
+            write_file(path, 1, size)
+            cids = {p: k.add(path) for p, k in kubos.items()}
+            if use_car:
+                cids["ipfs-car"] = ipfs_car(path, work)
+            files.append({"seed": 1, "size": size, "cids": cids})
+            path.unlink()
+        for label, make in corpus.TREES.items():
+            path = work / "tree"
+            corpus.materialize(make(), path)
+            cids = {p: k.add(path) for p, k in kubos.items()}
+            # ipfs-car 3.1 refuses an empty directory.
+            if use_car and label in corpus.PLAIN_TREES and label != "empty":
+                cids["ipfs-car"] = ipfs_car(path, work)
+            trees.append({"tree": label, "cids": cids})
+            shutil.rmtree(path)
+    kubo = run(KUBO, "version", "--number").strip()
+    for target, cases in (("files.json", files), ("trees.json", trees)):
+        document = {"kubo": kubo, "ipfs-car": "3.1.0", "cases": cases}
+        (VECTORS / target).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        print(f"{target}: {len(cases)} cases")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
