@@ -6,10 +6,11 @@ A commit is a dag-cbor map, so that IPLD paths such as ``COMMIT/root/docs/a.txt`
      "time": int ns, "order": int ns, "profile": text, "nonce": bytes, "message": bytes | null,
      "metadata": bytes | null, "ext": {text: any}}
 
-``bucket`` and ``author`` are random surrogates. ``message`` and ``metadata`` are sealed under the author's key, ``nonce``
-and the field's name [18]; without the key they stay ciphertext while the commit's CID still checks. ``order`` is the
-corrected commit date: the time, or one more than the greatest ``order`` of a parent when a clock lagged. It rises
-strictly along every edge, so that a queue by ``order`` meets children before parents and every walk can stop early.
+``bucket`` and ``author`` are random surrogates. ``message`` and ``metadata`` are sealed under the author's key,
+``nonce`` and the field's name [18]; without the key they stay ciphertext while the commit's CID still checks.
+``order`` is the corrected commit date: the time, or one more than the greatest ``order`` of a parent when a clock
+lagged. It rises strictly along every edge, so that a queue by ``order`` meets children before parents and every walk
+can stop early.
 """
 
 from __future__ import annotations
@@ -46,7 +47,10 @@ FRONTIER_MAX: Final = 4_096
 _SURROGATE_CHARS_MAX: Final = 128
 _NONCE_BYTES: Final = (8, 64)
 _TIME_MAX: Final = (1 << 63) - 1
-_KEYS: Final = frozenset("schema bucket root meta parents author time order profile nonce message metadata ext".split())
+_KEYS: Final = frozenset(
+    ("schema", "bucket", "root", "meta", "parents", "author", "time", "order", "profile", "nonce", "message")
+    + ("metadata", "ext")
+)
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -228,8 +232,8 @@ def load(get: Get, cid: CID) -> Commit:
         BlockNotFound: the block is absent.
         FormatError: it is no commit.
     """
-    if cid.codec != DAG_CBOR:
-        raise FormatError(f"{cid} is no commit: it has another codec than dag-cbor; name a commit")
+    if cid.codec == DAG_PB:
+        raise FormatError(f"{cid} is a file or folder, not a commit; name a commit, branch or tag")
     return decode(get(cid))
 
 
@@ -239,12 +243,13 @@ def _fault(commit: Commit) -> str | None:
             return f"{name} must be text of at most {_SURROGATE_CHARS_MAX} characters"
     if commit.profile not in PROFILES:
         return f"the profile {commit.profile!a} is not known to this build"
-    if not isinstance(commit.root, CID) or commit.root.codec != DAG_PB:
+    # Codecs are not asked for: a sealed bucket addresses ciphertext.
+    if not isinstance(commit.root, CID):
         return "root must link a UnixFS directory"
-    if commit.meta is not None and (not isinstance(commit.meta, CID) or commit.meta.codec != DAG_CBOR):
+    if commit.meta is not None and not isinstance(commit.meta, CID):
         return "meta must link a metadata index"
     parents = commit.parents
-    if len(parents) > PARENTS_MAX or not all(isinstance(p, CID) and p.codec == DAG_CBOR for p in parents):
+    if len(parents) > PARENTS_MAX or not all(isinstance(parent, CID) for parent in parents):
         return f"parents must link at most {PARENTS_MAX} commits"
     if len(set(parents)) != len(parents):
         return "a parent is named twice"
@@ -439,25 +444,31 @@ def merge_bases(get: Get, ours: Iterable[CID], theirs: Iterable[CID], *, walk_ma
     """
     frontier = _Frontier(History(get, walk_max=walk_max))
     marks: dict[bytes, int] = {}
+    fresh = 0
+
+    def mark_with(cid: CID, mark: int) -> int:
+        """Add marks; returns by how many the commits waiting without _STALE changed."""
+        before = marks.get(cid.binary)
+        after = marks[cid.binary] = (before or 0) | mark
+        return int(not after & _STALE) - int(before is not None and not before & _STALE)
+
     for side, heads in ((_OURS, ours), (_THEIRS, theirs)):
         for head in heads:
             frontier.add(head)
-            marks[head.binary] = marks.get(head.binary, 0) | side
+            fresh += mark_with(head, side)
     bases: list[CID] = []
     # ``order`` rises strictly along edges, so a commit taken out has all its marks; once only stale ones wait, every
     # further common ancestor lies behind a base.
-    while any(not mark & _STALE for mark in marks.values()):
-        taken = frontier.take()
-        if taken is None:
-            break
+    while fresh and (taken := frontier.take()) is not None:
         cid, commit = taken
         mark = marks.pop(cid.binary)
+        fresh -= int(not mark & _STALE)
         if mark == _OURS | _THEIRS:
             bases.append(cid)
             mark |= _STALE
         for parent in commit.parents:
             frontier.add(parent, commit)
-            marks[parent.binary] = marks.get(parent.binary, 0) | mark
+            fresh += mark_with(parent, mark)
     return tuple(bases)
 
 
