@@ -22,10 +22,12 @@ class MemoryStore(BlockStore):
         self._closed = False
 
     @property
-    def properties(self) -> Properties:  # docstring inherited
+    def properties(self) -> Properties:
+        """See ``BlockStore.properties``."""
         return _PROPERTIES
 
-    def get(self, cid: CID) -> bytes:  # docstring inherited
+    def get(self, cid: CID) -> bytes:
+        """See ``BlockStore.get``."""
         if cid.is_identity:
             return cid.digest
         found = self._usable().get(cid.multihash)
@@ -34,10 +36,12 @@ class MemoryStore(BlockStore):
         cid.check(found[1])
         return found[1]
 
-    def has(self, cid: CID) -> bool:  # docstring inherited
+    def has(self, cid: CID) -> bool:
+        """See ``BlockStore.has``."""
         return cid.is_identity or cid.multihash in self._usable()
 
-    def size(self, cid: CID) -> int:  # docstring inherited
+    def size(self, cid: CID) -> int:
+        """See ``BlockStore.size``."""
         if cid.is_identity:
             return len(cid.digest)
         found = self._usable().get(cid.multihash)
@@ -45,7 +49,8 @@ class MemoryStore(BlockStore):
             raise block_not_found(cid)
         return len(found[1])
 
-    def put(self, cid: CID, data: bytes, *, verify: bool = True) -> bool:  # docstring inherited
+    def put(self, cid: CID, data: bytes, *, verify: bool = True) -> bool:
+        """See ``BlockStore.put``."""
         blocks = self._usable()
         if verify:
             cid.check(data)
@@ -61,17 +66,21 @@ class MemoryStore(BlockStore):
                 blocks[key] = (cid.codec, before[1])
         return before is None
 
-    def delete(self, cid: CID) -> bool:  # docstring inherited
+    def delete(self, cid: CID) -> bool:
+        """See ``BlockStore.delete``."""
         return self._usable().pop(cid.multihash, None) is not None
 
-    def cids(self) -> Iterator[CID]:  # docstring inherited
+    def cids(self) -> Iterator[CID]:
+        """See ``BlockStore.cids``."""
         for multihash, (codec, _) in list(self._usable().items()):
             yield cid_of(codec, multihash)
 
-    def sync(self) -> None:  # docstring inherited
+    def sync(self) -> None:
+        """See ``BlockStore.sync``."""
         self._usable()
 
-    def close(self) -> None:  # docstring inherited
+    def close(self) -> None:
+        """See ``BlockStore.close``."""
         self._closed = True
 
     def __len__(self) -> int:

@@ -40,6 +40,8 @@ PACK_FRAMES_MAX: Final = 500_000
 """A pack of tiny blocks is sealed earlier, so that writing its sidecar stays well under a second."""
 FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 """Longest frame without its length; what any reader of CARs here accepts (ipld.budgets.car_section_bytes)."""
+STUB_BYTES_MAX: Final = 1024
+"""A file shorter than this may lack even its descriptor; one that is longer is never thrown away."""
 SIDECAR_SUFFIX: Final = ".idx"
 _MAGIC: Final = b"IPKTSIDE"
 _SIDE_HEAD: Final = struct.Struct("<8sHQQI")

@@ -410,15 +410,18 @@ class AppendFile:
             raise storage_failed("append", self.path, exc) from exc
         return offset
 
-    def sync(self) -> None:
-        """Make every appended byte durable.
+    def sync(self, *, force: bool = False) -> None:
+        """Make every appended byte durable; may run in another thread beside ``append``.
+
+        Args:
+            force: Sync even when this object appended nothing: a former owner may have.
 
         Raises:
             StorageFailed: The operating system refused; the object is dead.
         """
         self._usable()
         size = self._size
-        if self._synced == size:
+        if self._synced == size and not force:
             return
         try:
             _call("sync", self.path)
