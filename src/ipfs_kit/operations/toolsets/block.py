@@ -86,7 +86,7 @@ def block_rm(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional
     size = ctx.engine.blocks.size(cid)
 
     def prepare() -> Effect:
-        reason = ctx.engine.reference_to(cid)
+        reason = ctx.engine.upkeep.reference_to(cid)
         if reason is not None:
             raise Held(f"{cid} is in use ({reason}): remove that first, then run gc")
 

@@ -12,6 +12,7 @@ from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.effects import pins_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,7 @@ def car_import(
             pins = [ctx.engine.pins.add(root, "recursive", None) for root in roots] if pin else []
             info = CarInfo(roots[0] if roots else None, roots, totals[0], totals[1])
             if pins:
-                return ctx.engine.pins_effect(pins, info, after=info.cid)
+                return pins_effect(pins, info, after=info.cid)
             return lambda tx: Outcome(info, effect={"pins": [], "roots": roots}, after=info.cid)
 
         info: CarInfo = ctx.commit(prepare)

@@ -95,7 +95,7 @@ def ledger_tail(
     """Return the newest ops of a log, or those after a cursor."""
     size = ctx.engine.ledger.size(log)
     start = max(0, size - limit) if cursor is None else _index(cursor)
-    ops = [ctx.engine.op_info(log, index, record) for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))]
+    ops = [ctx.engine.views.op(log, index, record) for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))]
     return OpPage(ops, str(start + len(ops)))
 
 
@@ -103,7 +103,7 @@ def ledger_tail(
 def ledger_show(ctx: Context, op: Op) -> OpInfo:
     """Return one op with its arguments and effect."""
     log, index = ctx.engine.find_op(op)
-    return ctx.engine.op_info(log, index, ctx.engine.ledger.record_at(log, index))
+    return ctx.engine.views.op(log, index, ctx.engine.ledger.record_at(log, index))
 
 
 @operation("ledger.sql", Mode.READ, "ledger:sql")
@@ -196,7 +196,7 @@ def ledger_verify(
     Raises:
         IntegrityError: Something does not hold; the message names each fault.
     """
-    report = ctx.engine.verify_ledger(against, progress=lambda done, total: ctx.progress(done, total, "records"))
+    report = ctx.engine.upkeep.verify_ledger(against, progress=lambda done, total: ctx.progress(done, total, "records"))
     if not report.ok:
         raise IntegrityError("the ledger does not verify:\n" + "\n".join(report.findings[:50]), findings=report.findings)
     return report

@@ -10,6 +10,7 @@ from ipfs_kit.ledger import Effect
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.effects import pin_effect
 
 Kind = Literal["recursive", "direct"]
 Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
@@ -50,7 +51,7 @@ def pin_add(
 
     def prepare() -> Effect:
         add = ctx.engine.pins.add(cid, kind, name, progress=lambda done: ctx.progress(done, unit="blocks"))
-        return ctx.engine.pin_effect(add, PinInfo(cid, kind, name), after=cid)
+        return pin_effect(add, PinInfo(cid, kind, name), after=cid)
 
     info: PinInfo = ctx.commit(prepare)
     return info
@@ -63,7 +64,7 @@ def pin_rm(
     """Stop keeping a graph; its blocks stay until garbage collection finds them unused."""
     cid = resolve(ctx.engine.blocks.get, path).cid
     info: PinInfo = ctx.commit(
-        lambda: ctx.engine.pin_effect(ctx.engine.pins.remove(cid, kind), PinInfo(cid, kind or "all", None), before=cid)
+        lambda: pin_effect(ctx.engine.pins.remove(cid, kind), PinInfo(cid, kind or "all", None), before=cid)
     )
     return info
 

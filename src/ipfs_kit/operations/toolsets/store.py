@@ -13,6 +13,7 @@ from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.effects import pin_effect
 from ipfs_kit.operations.results import Content
 from ipfs_kit.operations.toolsets.files import content_of
 
@@ -69,13 +70,13 @@ class AddInfo:
 @operation("store.init", Mode.WRITE, "store:admin", idempotent=True, irreversible="delete the directory to remove a store")
 def store_init(ctx: Context) -> StoreInfo:
     """Create the store's directory, keys and logs, or confirm that they are there."""
-    return ctx.engine.info()
+    return ctx.engine.views.store()
 
 
 @operation("store.info", Mode.READ, "store:read", aliases=("get_system_status",))
 def store_info(ctx: Context) -> StoreInfo:
     """Return the store's path, identity and sizes."""
-    return ctx.engine.info()
+    return ctx.engine.views.store()
 
 
 @operation("store.add", Mode.WRITE, "block:write", idempotent=True, undo="inverse")
@@ -104,7 +105,7 @@ def store_add(
 
         def prepare() -> Effect:
             if pin:
-                return ctx.engine.pin_effect(ctx.engine.pins.add(info.cid, "recursive", None, complete=True), info, after=info.cid)
+                return pin_effect(ctx.engine.pins.add(info.cid, "recursive", None, complete=True), info, after=info.cid)
             return lambda tx: Outcome(info, effect={"pins": [], "root": info.cid}, after=info.cid)
 
         added: AddInfo = ctx.commit(prepare)
@@ -219,7 +220,7 @@ def store_gc(ctx: Context, dry_run: Annotated[bool, Arg("say what would be remov
     """Remove blocks that no ref, pin, session, hold or recent op refers to, beside running writers."""
     if not dry_run:
         ctx.announce({"gc": True})
-    return ctx.engine.collect_garbage(dry_run=dry_run, progress=lambda done, total: ctx.progress(done, total, "blocks"))
+    return ctx.engine.upkeep.collect_garbage(dry_run=dry_run, progress=lambda done, total: ctx.progress(done, total, "blocks"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +260,7 @@ def store_verify(ctx: Context) -> VerifyReport:
     Raises:
         IntegrityError: Something does not hold; the message names each fault and how to mend it.
     """
-    report = ctx.engine.verify(progress=ctx.progress)
+    report = ctx.engine.upkeep.verify(progress=ctx.progress)
     if not report.ok:
         lines = [f"{fault.where}: {fault.what}; {fault.mend}" for fault in report.faults[:50]]
         raise IntegrityError(
@@ -288,4 +289,4 @@ class RepairReport:
 def store_repair(ctx: Context) -> RepairReport:
     """Mend what verification finds: rebuild indexes, set damaged blocks aside, and name what only a backup can bring back."""
     ctx.announce({"repair": True})
-    return ctx.engine.repair(progress=ctx.progress)
+    return ctx.engine.upkeep.repair(progress=ctx.progress)

@@ -11,6 +11,7 @@ from ipfs_kit.ipld import CID
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.effects import undo_effect, with_value
 
 Bucket = Annotated[str, Arg("the bucket, or BUCKET#session", positional=True)]
 State = Annotated[str, Arg("BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]", positional=True)]
@@ -115,7 +116,7 @@ def versions_log(
 ) -> LogPage:
     """List commits, newest first."""
     found = ctx.engine.buckets.log(state, limit=limit, after=cursor)
-    commits = [ctx.engine.commit_info(commit) for commit in found]
+    commits = [ctx.engine.views.commit(commit) for commit in found]
     return LogPage(commits, str(commits[-1].cid) if len(commits) == limit else None)
 
 
@@ -141,7 +142,7 @@ At = Annotated[str | None, Arg("the state it names; the present head when left o
 @operation("versions.branch_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Create a branch."""
-    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.branch_create(bucket, name, at=at), name))
+    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.branch_create(bucket, name, at=at), lambda cid: RefInfo(name, cid)))
     return info
 
 
@@ -156,14 +157,14 @@ def branch_delete(
     ctx: Context, bucket: Bucket, name: Name, force: Annotated[bool, Arg("also when its commits are on no other branch")] = False
 ) -> RefInfo:
     """Delete a branch."""
-    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.branch_delete(bucket, name, force=force), name))
+    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.branch_delete(bucket, name, force=force), lambda cid: RefInfo(name, cid)))
     return info
 
 
 @operation("versions.tag_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Give a commit a lasting name."""
-    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.tag_create(bucket, name, at=at), name))
+    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.tag_create(bucket, name, at=at), lambda cid: RefInfo(name, cid)))
     return info
 
 
@@ -176,7 +177,7 @@ def tag_list(ctx: Context, bucket: Bucket) -> RefList:
 @operation("versions.tag_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
 def tag_delete(ctx: Context, bucket: Bucket, name: Name) -> RefInfo:
     """Delete a tag."""
-    info: RefInfo = ctx.commit(lambda: ctx.engine.ref_effect(ctx.engine.buckets.tag_delete(bucket, name), name))
+    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.tag_delete(bucket, name), lambda cid: RefInfo(name, cid)))
     return info
 
 
@@ -235,4 +236,4 @@ def versions_undo(
 ) -> Any:
     """Take one operation back by a new one; anything changed since at the same place stops it."""
     with ctx.engine.buckets.window():
-        return ctx.commit(lambda: ctx.engine.undo(op))
+        return ctx.commit(lambda: undo_effect(ctx.engine, op))

@@ -1,0 +1,175 @@
+"""The engine: every layer of one store, assembled once per process and shared by its handles."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ipfs_kit import blocks, buckets, ledger
+from ipfs_kit.blocks import PackStore, Pins
+from ipfs_kit.buckets import Buckets
+from ipfs_kit.durable import StateDB, files, shared
+from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
+from ipfs_kit.ipld import CID
+from ipfs_kit.keys import KeyRing
+from ipfs_kit.ledger import Ledger
+from ipfs_kit.operations.principal import Principal
+
+if TYPE_CHECKING:
+    from ipfs_kit.operations.upkeep import Upkeep
+    from ipfs_kit.operations.views import Views
+
+FORMAT = 1
+"""Version of the store's layout; older builds refuse newer ones by name."""
+IDLE_CHECKPOINT_S = 5.0
+"""Dirty sessions are snapshotted after this long, so that opening replays few effects."""
+
+
+class Engine:
+    """All layers of one open store; use ``Engine.open``."""
+
+    def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float) -> None:
+        self.path = path
+        self.read_only = read_only
+        schemas = (*blocks.SCHEMAS, *ledger.SCHEMAS, *buckets.SCHEMAS)
+        self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
+        self.keys = KeyRing.open(path / "keys", not read_only, read_only=read_only, lock_timeout_s=lock_timeout_s)
+        self.blocks = PackStore.open(path, self.state, read_only=read_only)
+        self.pins = Pins(self.state, self.blocks)
+        self.ledger = Ledger.open(
+            path / "ledger",
+            self.state,
+            self.keys,
+            sync_blocks=self.blocks.sync,
+            now_ns=time.time_ns,
+            random=os.urandom,
+            read_only=read_only,
+        )
+        self.buckets = Buckets(self.state, self.blocks, self.keys, time.time_ns, op_at_time=self._op_at_time)
+        self._actors: dict[str, str] = {}
+        self._guard = threading.Lock()
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool, read_only: bool, lock_timeout_s: float) -> Engine:
+        """Open a store directory; the same directory gives the same engine in one process.
+
+        Args:
+            path: The directory.
+            create: Make the store when the directory is absent or empty.
+            read_only: Write nothing.
+            lock_timeout_s: Longest wait for another process.
+
+        Raises:
+            StoreNotFound: There is no store and ``create`` is False.
+            FormatError: The directory holds something that is not a store.
+        """
+        if not (path / "state.db").exists():
+            if path.is_dir() and any(path.iterdir()) and not (path / "keys").is_dir():
+                raise FormatError(f"{path} is not empty and holds no store: choose an empty or new directory")
+            if not create:
+                raise StoreNotFound(f"there is no store in {path}: run 'ipfs-kit --store {path} init', or name another with --store")
+            files.make_dirs(path, 0o700)
+        return _engines.open(path, read_only, lambda: cls(path, read_only=read_only, lock_timeout_s=lock_timeout_s))
+
+    @property
+    def format(self) -> int:
+        """Version of this store's layout."""
+        return FORMAT
+
+    @property
+    def failed(self) -> bool:
+        """Whether a durable write failed, so that the store must be reopened."""
+        return self.state.failed
+
+    def actor(self, principal: Principal) -> str:
+        """The surrogate id of a principal; made on its first call, empty when nothing may be written."""
+        found = self._actors.get(principal.name)
+        if found is not None and self.keys.subject_key(found) is not None:
+            return found
+        if self.read_only:
+            return ""
+        found = self.keys.subject_for(principal.name)
+        with self._guard:
+            if len(self._actors) >= ACTORS_CACHED_MAX:
+                self._actors.clear()
+            self._actors[principal.name] = found
+        return found
+
+    def find_op(self, text: str) -> tuple[str, int]:
+        """Log and index of an op named by ``INDEX``, ``LOG:INDEX`` or hex id.
+
+        Raises:
+            OpNotFound: There is no such op.
+        """
+        from ipfs_kit.operations.toolsets.ledger import parse_op
+
+        named = parse_op(text)
+        if isinstance(named, tuple):
+            log, index = named
+            if index >= self.ledger.size(log):
+                raise OpNotFound(f"the {log} log has {self.ledger.size(log)} ops; there is no {index}")
+            return log, index
+        found = self.ledger.find(named)
+        if not found:
+            raise OpNotFound(f"no op {text} in this store; if it was read a moment ago it may not be written yet")
+        return found[-1]
+
+    @cached_property
+    def views(self) -> Views:
+        """Records and commits as people see them."""
+        from ipfs_kit.operations.views import Views
+
+        return Views(self)
+
+    @cached_property
+    def upkeep(self) -> Upkeep:
+        """Garbage collection, verification, repair."""
+        from ipfs_kit.operations.upkeep import Upkeep
+
+        return Upkeep(self)
+
+    @cached_property
+    def sql(self) -> Any:
+        """SQL over the ledger; starts its sandbox on first use."""
+        from ipfs_kit.ledger.sql import LedgerSql
+
+        return LedgerSql(self.ledger, self.keys)
+
+    def gc_roots(self) -> Iterator[CID]:
+        """Everything that garbage collection must keep, apart from pins."""
+        yield from self.buckets.roots(time.time_ns())
+
+    def _op_at_time(self, time_ns: int) -> int:
+        found: int = self.ledger.index_at_time(time_ns)
+        return found
+
+    def close(self) -> None:
+        """Release one handle; the last one flushes, snapshots, publishes and closes."""
+        _engines.release(self, self._really_close)
+
+    def _really_close(self) -> None:
+        steps: list[Callable[[], object]] = []
+        if not self.read_only and not self.failed:
+            steps.append(self.buckets.checkpoint)
+        if "sql" in self.__dict__:
+            steps.append(self.sql.close)
+        steps += [self.buckets.close, self.ledger.close, self.blocks.close, self.keys.close, self.state.close]
+        error: BaseException | None = None
+        for step in steps:
+            try:
+                step()
+            except Exception as exc:  # every layer is closed; the first failure is the one reported
+                error = error or exc
+        if error is not None:
+            raise error
+
+
+ACTORS_CACHED_MAX = 10_000
+"""Principals whose surrogate ids are kept in memory."""
+
+_engines: shared.Registry[Engine] = shared.Registry(lambda engine: not engine.failed)

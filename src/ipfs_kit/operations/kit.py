@@ -1,0 +1,143 @@
+"""``Kit``: a store opened by one principal over one surface."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from ipfs_kit.operations.catalogue import Surface
+from ipfs_kit.operations.context import Progress
+from ipfs_kit.operations.dispatcher import Caller, Dispatcher
+from ipfs_kit.operations.engine import Engine
+from ipfs_kit.operations.namespaces import Namespaces
+from ipfs_kit.operations.principal import LOCAL, Principal
+from ipfs_kit.operations.results import Result
+
+
+class Kit(Namespaces):
+    """A store and everything done to it; every call is one recorded operation.
+
+    ``kit.bucket.create("photos")`` calls the operation ``bucket.create`` and returns its value; ``kit.call`` returns the value
+    with the op id, index, CIDs and ack. Usable from any thread; use it as a context manager or ``close`` it.
+    """
+
+    def __init__(self, engine: Engine, principal: Principal, surface: Surface) -> None:
+        self.engine = engine
+        self.principal = principal
+        self.surface = surface
+        self._dispatcher = Dispatcher(engine)
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] | None = None,
+        *,
+        create: bool = True,
+        read_only: bool = False,
+        principal: Principal | str = LOCAL,
+        surface: Surface | str = Surface.PYTHON,
+        lock_timeout_s: float = 30.0,
+    ) -> Kit:
+        """Open a store.
+
+        Args:
+            path: Its directory; when left out, ``store_path`` decides.
+            create: Make it when the directory is absent or empty.
+            read_only: Read and verify only; nothing is recorded, and results say so.
+            principal: Who calls; a surface passes what it authenticated.
+            surface: By which surface.
+            lock_timeout_s: Longest wait for another process.
+
+        Returns:
+            An open store; one path opened twice in a process shares one engine.
+
+        Raises:
+            StoreNotFound: There is no store and ``create`` is False.
+            LockTimeout: Another process held a lock too long.
+            FormatError: The directory holds something else, or a newer format.
+        """
+        engine = Engine.open(
+            cls.store_path(path), create=create and not read_only, read_only=read_only, lock_timeout_s=lock_timeout_s
+        )
+        who = Principal(principal) if isinstance(principal, str) else principal
+        return cls(engine, who, Surface(surface))
+
+    @staticmethod
+    def store_path(path: str | os.PathLike[str] | None = None) -> Path:
+        """The directory of a store: the one given, else ``$IPFS_KIT_STORE``, else ``$XDG_DATA_HOME/ipfs-kit``.
+
+        Args:
+            path: The directory given, if any.
+        """
+        if path is not None:
+            return Path(path)
+        if chosen := os.environ.get("IPFS_KIT_STORE"):
+            return Path(chosen)
+        data_home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
+        return Path(data_home) / "ipfs-kit"
+
+    def call(self, name: str, /, **arguments: Any) -> Result:
+        """Run one operation.
+
+        Args:
+            name: Operation name, for example ``files.write``.
+            arguments: Its arguments.
+
+        Returns:
+            The value with op id, index, CIDs and ack.
+
+        Raises:
+            KitError: What the operation raised; it is recorded too.
+        """
+        return self.call_with(name, arguments)
+
+    def call_with(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        parent: bytes | None = None,
+        trace: bytes | None = None,
+        progress: Callable[[Progress], None] | None = None,
+        cancelled: threading.Event | None = None,
+        principal: Principal | None = None,
+        surface: Surface | None = None,
+    ) -> Result:
+        """Run one operation with everything a surface may pass.
+
+        Args:
+            name: Operation name, tool name or alias.
+            arguments: Its arguments by name.
+            idempotency_key: Makes a repeated write return the first result.
+            parent: Op id of the op that caused this one.
+            trace: Trace id, 16 bytes.
+            progress: Receives reports of long work.
+            cancelled: Set to stop long work.
+            principal: The caller, when it is not the kit's own.
+            surface: The surface, when it is not the kit's own.
+
+        Returns:
+            The value with op id, index, CIDs and ack.
+        """
+        caller = Caller(
+            principal or self.principal, surface or self.surface, idempotency_key, parent, trace, progress, cancelled
+        )
+        return self._dispatcher.call(name, arguments, caller)
+
+    def close(self) -> None:
+        """Flush, publish and release; the last close of a shared engine really closes it."""
+        if not self._closed:
+            self._closed = True
+            self.engine.close()
+
+    def __enter__(self) -> Kit:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()

@@ -1,0 +1,5 @@
+"""Placeholder until generated."""
+
+
+class Namespaces:
+    """x."""

@@ -1,0 +1,100 @@
+"""Records, commits and the store as people see them: personal fields opened where their key is held."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from ipfs_kit.buckets.commits import decode as decode_commit
+from ipfs_kit.ipld import CID, dag_cbor
+from ipfs_kit.ipld.codecs import DAG_CBOR
+from ipfs_kit.ledger import Record, open_record
+from ipfs_kit.operations.toolsets.ledger import OpInfo
+from ipfs_kit.operations.toolsets.store import StoreInfo
+from ipfs_kit.operations.toolsets.versions import CommitInfo
+
+if TYPE_CHECKING:
+    from ipfs_kit.operations.engine import Engine
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Views:
+    """Read-only views over one engine.
+
+    Args:
+        engine: The open store.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def op(self, log: str, index: int, record: Record) -> OpInfo:
+        """One record with its personal fields opened.
+
+        Args:
+            log: Its log.
+            index: Its index there.
+            record: The decoded record.
+        """
+        key = self._engine.keys.subject_key(record.subject) if record.subject else None
+        opened = open_record(record, key)
+        return OpInfo(
+            op=f"{log}:{index}",
+            op_id=record.op_id.hex(),
+            cid=self._engine.ledger.record_cid(log, index),
+            time=iso_time(record.time_ns),
+            operation=record.operation,
+            surface=record.surface,
+            actor=record.actor,
+            actor_name=self._engine.keys.subject_name(record.actor),
+            status=record.status,
+            error_kind=record.error_kind,
+            target=opened.target,
+            args=opened.args,
+            effect=self.effect(opened.effect),
+            before=_first(record.before),
+            after=_first(record.after),
+            duration_us=record.duration_us,
+            parent=record.parent.hex() if record.parent else None,
+        )
+
+    def effect(self, effect: Any) -> Any:
+        """A record's effect; a large one is read from its block."""
+        if isinstance(effect, CID) and effect.codec == DAG_CBOR:
+            return dag_cbor.decode(self._engine.blocks.get(effect))
+        return effect
+
+    def commit(self, cid: CID) -> CommitInfo:
+        """One commit with its message, if its author's key exists."""
+        commit = decode_commit(self._engine.blocks.get(cid))
+        key = self._engine.keys.subject_key(commit.author) if commit.author else None
+        name = self._engine.keys.subject_name(commit.author) if commit.author else None
+        return CommitInfo(cid, commit.root, list(commit.parents), iso_time(commit.time_ns), name, commit.open_message(key))
+
+    def store(self) -> StoreInfo:
+        """The store and its sizes."""
+        engine = self._engine
+        totals = engine.blocks.totals()
+        return StoreInfo(
+            path=str(engine.path),
+            node=engine.ledger.node,
+            vkey=engine.ledger.vkey("main"),
+            blocks=totals.blocks,
+            size=totals.bytes,
+            buckets=engine.buckets.count(),
+            main_records=engine.ledger.size("main"),
+            bulk_records=engine.ledger.size("bulk"),
+        )
+
+
+def iso_time(time_ns: int) -> str:
+    """Nanoseconds since 1970 as ISO 8601 in UTC, to the nanosecond."""
+    whole = (_EPOCH + timedelta(seconds=time_ns // 1_000_000_000)).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{whole}.{time_ns % 1_000_000_000:09d}Z"
+
+
+def _first(versions: CID | list[CID] | None) -> CID | None:
+    if isinstance(versions, list):
+        return versions[0] if versions else None
+    return versions
