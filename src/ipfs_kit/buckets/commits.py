@@ -48,8 +48,10 @@ _SURROGATE_CHARS_MAX: Final = 128
 _NONCE_BYTES: Final = (8, 64)
 _TIME_MAX: Final = (1 << 63) - 1
 _KEYS: Final = frozenset(
-    ("schema", "bucket", "root", "meta", "parents", "author", "time", "order", "profile", "nonce", "message")
-    + ("metadata", "ext")
+    {
+        *("schema", "bucket", "root", "meta", "parents", "author", "time", "order", "profile", "nonce"),
+        *("message", "metadata", "ext"),
+    }
 )
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 

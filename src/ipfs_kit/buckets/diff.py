@@ -1,14 +1,14 @@
 """What differs between two trees, at a cost that follows the difference.
 
-Folders with a metadata index (every folder of a bucket) are compared run by run, in byte order of names, without opening
-children that are equal. Folders that came without one are compared by their UnixFS links. Changes come in path order: a
-folder before what is in it, names of a folder by their bytes, so a path is a cursor.
+Folders with a metadata index (every folder of a bucket) are compared run by run, in byte order of names, without
+opening children that are equal. Folders that came without one are compared by their UnixFS links. Changes come in path
+order: a folder before what is in it, names of a folder by their bytes, so a path is a cursor.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -208,9 +208,9 @@ def find_renames(changes: Iterable[Change], *, limit: int = RENAMES_MAX) -> Iter
     for change in held:
         if change.parts in moved and change.kind is ChangeKind.ADDED:
             yield moved[change.parts]
-        elif change.kind is ChangeKind.ADDED and _is_inside(change.parts, moved):
-            continue
-        elif change.kind is ChangeKind.REMOVED and _is_inside(change.parts, gone):
+        elif (change.kind is ChangeKind.ADDED and _is_inside(change.parts, moved)) or (
+            change.kind is ChangeKind.REMOVED and _is_inside(change.parts, gone)
+        ):
             continue
         else:
             yield change
@@ -226,7 +226,7 @@ def _candidates(changes: Iterable[Change]) -> dict[tuple[bytes, str], list[Chang
     return found
 
 
-def _is_inside(path: Path, places: Iterable[Path] | dict[Path, Change]) -> bool:
+def _is_inside(path: Path, places: Collection[Path]) -> bool:
     """Whether a path is one of the places or below one."""
     return any(path[:depth] in places for depth in range(1, len(path) + 1)) if places else False
 
