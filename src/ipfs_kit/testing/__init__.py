@@ -1,0 +1,1 @@
+"""Conformance kits and fault injection, shipped for people who write their own backends."""
