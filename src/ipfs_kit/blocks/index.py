@@ -33,7 +33,7 @@ _DATABASES_MAX: Final = 32
 _SPARE_TXNS: Final = 16
 # Below this many rows a rebuild after a reboot takes well under a second; marking clean at each close costs more.
 _CLEAN_ROWS_MIN: Final = 200_000
-_PLACE: Final = struct.Struct("<QIIH")
+_PLACE: Final = struct.Struct("<QIIQ")
 _PACK: Final = struct.Struct("<BQQQ")
 _U64: Final = struct.Struct(">Q")
 _WAIT_S: Final = 120.0

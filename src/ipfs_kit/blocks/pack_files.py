@@ -24,8 +24,8 @@ from ipfs_kit.errors import FormatError, IntegrityError
 
 # Descriptors kept open; the usual limit of a process is 1,024 and servers need theirs for sockets.
 _OPEN_MAX: Final = 128
-# Where a CID of a common form may begin inside damaged bytes: version 1 with a one-byte codec, or version 0.
-_CID_START: Final = re.compile(rb"\x01[\x00-\x7f](?:\x12\x20|\x1e\x20)|\x12\x20", re.DOTALL)
+# Where a CID of a common form may begin inside damaged bytes: version 1 with any codec, or version 0.
+_CID_START: Final = re.compile(rb"\x01[\x80-\xff]{0,8}[\x00-\x7f](?:\x12\x20|\x1e\x20)|\x12\x20", re.DOTALL)
 _RESYNC_TRIES_MAX: Final = 100_000
 
 

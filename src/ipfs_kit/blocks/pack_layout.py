@@ -9,7 +9,7 @@ version               u16, 1
 pack id               u64
 pack size             u64, bytes of the whole pack
 count                 u32, rows
-rows                  ``u8 len | multihash | u32 offset of data | u32 length of data | u16 codec``
+rows                  ``u8 len | multihash | u32 offset of data | u32 length of data | u64 codec``
 SHA-256               32 bytes, of everything before
 ====================  ======================================================================
 
@@ -45,7 +45,7 @@ STUB_BYTES_MAX: Final = 1024
 SIDECAR_SUFFIX: Final = ".idx"
 _MAGIC: Final = b"IPKTSIDE"
 _SIDE_HEAD: Final = struct.Struct("<8sHQQI")
-_SIDE_ROW: Final = struct.Struct("<IIH")
+_SIDE_ROW: Final = struct.Struct("<IIQ")
 _RANDOM_BITS: Final = 56
 # {"roots": [36-byte CID], "version": 1} in dag-cbor, before and after the CID.
 _HEADER_HEAD: Final = b"\x3a\xa2eroots\x81\xd8\x2a\x58\x25\x00"

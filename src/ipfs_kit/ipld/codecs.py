@@ -19,6 +19,13 @@ CBOR: Final = 0x51
 JSON: Final = 0x0200
 CAR: Final = 0x0202
 
+# Blocks encrypted under a key domain (multicodec's private use area); the address is of the ciphertext, and the number
+# says how to read the plaintext that the domain's store returns for it.
+SEALED_RAW: Final = 0x300000
+SEALED_DAG_PB: Final = 0x300001
+SEALED_DAG_CBOR: Final = 0x300002
+SEALED_DAG_JSON: Final = 0x300003
+
 # Hash functions.
 IDENTITY: Final = 0x00
 SHA1: Final = 0x11
@@ -98,6 +105,22 @@ DIGEST_SIZES: Final = MappingProxyType(
         BLAKE2S_256: 32,
     }
 )
+
+
+_PLAIN: Final = MappingProxyType(
+    {SEALED_RAW: RAW, SEALED_DAG_PB: DAG_PB, SEALED_DAG_CBOR: DAG_CBOR, SEALED_DAG_JSON: DAG_JSON}
+)
+_SEALED: Final = MappingProxyType({plain: sealed for sealed, plain in _PLAIN.items()})
+
+
+def plain_codec(code: int) -> int:
+    """Return how to read the bytes a store gives for a CID: the inner codec of a sealed one, else the codec itself."""
+    return _PLAIN.get(code, code)
+
+
+def sealed_codec(code: int) -> int | None:
+    """Return the sealed codec that stands for a content codec, or None when blocks of it cannot be sealed."""
+    return _SEALED.get(code)
 
 
 def codec_name(code: int) -> str:

@@ -6,15 +6,15 @@ from ipfs_kit.errors import FormatError, InvalidCid
 from ipfs_kit.ipld import dag_cbor, dag_json, dag_pb
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_CBOR, DAG_JSON, DAG_PB
+from ipfs_kit.ipld.codecs import DAG_CBOR, DAG_JSON, DAG_PB, plain_codec
 
 
 def links(cid: CID, data: bytes, budgets: Budgets = DEFAULT) -> list[CID]:
     """Return every link of a block in order of appearance, repeats included.
 
     Args:
-        cid: Address of the block; only its codec is used.
-        data: The block.
+        cid: Address of the block; only its codec is used, a sealed one as the codec of its plaintext.
+        data: The block, decrypted if the address is a sealed one.
         budgets: Bounds on links, depth and size.
 
     Returns:
@@ -24,7 +24,7 @@ def links(cid: CID, data: bytes, budgets: Budgets = DEFAULT) -> list[CID]:
         FormatError: The block does not parse by its codec.
         BudgetExceeded: It breaks a bound.
     """
-    codec = cid.codec
+    codec = plain_codec(cid.codec)
     if codec == DAG_PB:
         _, raw_links = dag_pb.split_links(data, budgets)
         try:
