@@ -207,7 +207,11 @@ class Index:
             return
         for name, one, other in _merge_sorted(self._runs(left, right), self._runs(right, left)):
             if one != other:
-                yield name, unpack_item(one) if one is not None else None, unpack_item(other) if other is not None else None
+                yield (
+                    name,
+                    unpack_item(one) if one is not None else None,
+                    unpack_item(other) if other is not None else None,
+                )
 
     def blocks(self, root: CID) -> Iterator[CID]:
         """Every node of this index alone, parents first, without the indexes of folders in it."""
@@ -546,5 +550,7 @@ def check_attrs(attrs: Mapping[str, Any]) -> Mapping[str, Any] | None:
     if not isinstance(kept.get("user", {}), Mapping):
         raise InvalidInput("metadata must be a mapping")
     if kept and len(dag_cbor.encode(kept)) > ATTRS_BYTES_MAX:
-        raise InvalidInput(f"tags and metadata of one entry take more than {ATTRS_BYTES_MAX} bytes; store them as a file")
+        raise InvalidInput(
+            f"tags and metadata of one entry take more than {ATTRS_BYTES_MAX} bytes; store them as a file"
+        )
     return kept or None

@@ -89,7 +89,9 @@ def check_session_name(name: str) -> str:
 
 def looks_like_cid(text: str) -> bool:
     """Whether ``text`` has the shape of a CID, so that refs and commits can never be mistaken for each other."""
-    return bool(re.match(r"(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|b[a-z2-7]{57,}|k[a-z0-9]{48,}|z[1-9A-HJ-NP-Za-km-z]{47,})\Z", text))
+    return bool(
+        re.match(r"(?:Qm[1-9A-HJ-NP-Za-km-z]{44}|b[a-z2-7]{57,}|k[a-z0-9]{48,}|z[1-9A-HJ-NP-Za-km-z]{47,})\Z", text)
+    )
 
 
 def check_component(name: bytes) -> bytes:

@@ -1,0 +1,250 @@
+"""Merge, revert and undo: new operations computed from old states [24]."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import NamedTuple
+
+from ipfs_kit.buckets import commits, merge
+from ipfs_kit.buckets.base import Decision
+from ipfs_kit.buckets.lifecycle import LifecycleOps
+from ipfs_kit.buckets.model import Applied
+from ipfs_kit.buckets.paths import Ref
+from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space
+from ipfs_kit.buckets.tree import Step
+from ipfs_kit.buckets.versions import VersionOps, same_state
+from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, state_at, unpack_steps
+from ipfs_kit.durable.state import Tx
+from ipfs_kit.errors import Conflict, OpNotFound, RefConflict, RefNotFound, Stale
+from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ledger import Effect, Outcome
+
+
+class _SessionPart(NamedTuple):
+    """What undoing an op does to one session."""
+
+    workspace: Workspace
+    snapshot: Snapshot
+    steps: tuple[Step, ...]
+    head: Head | None
+
+
+class _RefPart(NamedTuple):
+    """What undoing an op does to one ref."""
+
+    space: Space
+    name: str
+    before: CID | None
+    after: CID | None
+
+
+class HistoryOps(VersionOps, LifecycleOps):
+    """Operations on the graph of versions."""
+
+    def merge(
+        self, ref: str | Ref, source: str, message: str | None = None, *, author: str = "", strategy: str | None = None
+    ) -> Effect:
+        """Merge another state's commit into a session and its branch. Value: :class:`Committed`.
+
+        Nothing to merge changes nothing; a session without own commits is moved forward; else a commit with two parents is
+        made.
+
+        Args:
+            ref: A live session without uncommitted changes.
+            source: Branch, tag or commit of the same bucket.
+            message: Message of the merge commit.
+            author: Surrogate id; empty means the key ring's own ``local``.
+            strategy: ``ours`` or ``theirs`` decides conflicts; None refuses them.
+
+        Raises:
+            Conflict: the session has uncommitted changes.
+            MergeConflict: both sides changed the same paths; ``details['paths']`` names them.
+        """
+        workspace = self.live_ref(ref)
+        snapshot = workspace.flushed()
+        space, head = workspace.space, snapshot.head
+        self._require_clean(space, snapshot)
+        other, theirs = self.commit_of(Ref.parse(f"{space.name}@{source}"))
+        if other is not space:
+            raise RefNotFound(f"{source} is no commit of bucket {space.name!r}")
+        if head.base is not None and commits.is_ancestor(space.get, theirs, head.base):
+            return self._nothing(workspace, head, snapshot.root)
+        if head.base is None or commits.is_ancestor(space.get, head.base, theirs):
+            root = self.commit_root(space, theirs)
+            return self._move_branch(workspace, snapshot, theirs, root, Head(head.branch, theirs), "merge", keep=False)
+        result, _ = merge.merge_commits(
+            space.profile, space.get, space.put, head.base, theirs, strategy=strategy
+        )
+        root = result.require()
+        text = message if message is not None else f"Merge {source} into {head.branch}"
+        commit = self.write_commit(space, root, (head.base, theirs), text, author, None)
+        return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), "merge", keep=False)
+
+    def revert(self, ref: str | Ref, commit: str, message: str | None = None, *, author: str = "") -> Effect:
+        """Commit the inverse of an earlier commit. Value: :class:`Committed`.
+
+        Args:
+            ref: A live session without uncommitted changes.
+            commit: What to take back; of a merge, what it brought to its first parent.
+            message: Message of the new commit.
+            author: Surrogate id; empty means the key ring's own ``local``.
+
+        Raises:
+            Conflict: the session has uncommitted changes.
+            MergeConflict: later commits changed the same paths.
+        """
+        workspace = self.live_ref(ref)
+        snapshot = workspace.flushed()
+        space, head = workspace.space, snapshot.head
+        self._require_clean(space, snapshot)
+        _, found = self.commit_of(Ref.parse(f"{space.name}@{commit}"))
+        if head.base is None or not commits.is_ancestor(space.get, found, head.base):
+            raise RefNotFound(f"{commit} is not in the history of branch {head.branch!r}", ref=commit)
+        record = commits.load(space.get, found)
+        after = self.commit_root(space, found)
+        before = self.commit_root(space, record.parents[0]) if record.parents else space.view.empty(space.put)
+        result = merge.merge_trees(space.view, space.put, after, snapshot.root, before)
+        root = result.require()
+        if same_state(root, snapshot.root):
+            return self._nothing(workspace, head, root)
+        text = message if message is not None else f"Revert {found}"
+        cid = self.write_commit(space, root, (head.base,), text, author, {"reverts": str(found)})
+        return self._move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), "revert", keep=False)
+
+    # -- undo -----------------------------------------------------------------------------------------------------
+
+    def undo(self, op_index: int) -> Effect:
+        """Take back one operation by a new one: a three-way merge per session, compare-and-swap per ref [24].
+
+        Value: a list of :class:`Applied`, one for each bucket whose content changed.
+
+        Raises:
+            OpNotFound: the op changed no bucket (or there is none of this index).
+            MergeConflict: later operations changed the same paths; nothing is undone.
+            RefConflict: (from the effect) a ref moved since; nothing is undone.
+            Expired: the op lies before the time-travel horizon.
+        """
+        whole = self._undo_whole(op_index)
+        if whole is not None:
+            return whole
+        sessions = [self._undo_session(*row, op_index) for row in self._touched(op_index)]
+        refs = self._undo_refs(op_index)
+        if not sessions and not refs:
+            raise OpNotFound(f"op {op_index} changed no bucket, so there is nothing to undo", op=op_index)
+
+        def run(tx: Tx) -> Outcome:
+            outcome = Outcome(value=[], effect=["undo", op_index, []], target=f"op {op_index}")
+            with ExitStack() as held:
+                for part in sorted(sessions, key=lambda each: each.workspace.session):
+                    held.enter_context(part.workspace.lock)
+                    self.check_open(tx, part.workspace)
+                    part.workspace.catch_up(tx)
+                    if part.workspace.seq != part.snapshot.seq:
+                        raise Stale("the session changed meanwhile")
+                for ref in refs:
+                    self._swap_back(tx, ref)
+                done = [part.workspace for part in sessions]
+                outcome.on_abort = lambda: [each.invalidate() for each in done] and None
+                try:
+                    self._apply_parts(tx, sessions, outcome)
+                except BaseException:
+                    outcome.on_abort()
+                    raise
+            outcome.effect[2].append([[ref.name, ref.after, ref.before] for ref in refs])
+            return outcome
+
+        return run
+
+    def _apply_parts(self, tx: Tx, parts: list[_SessionPart], outcome: Outcome) -> None:
+        for part in parts:
+            root = part.workspace.catch_up(tx).flush()
+            value = Applied(part.workspace.space.name, "/", None, root.cid, 0, len(part.steps))
+            told = self.apply(tx, part.workspace, Decision(part.steps, value, root.cid, None, part.head), "")
+            outcome.effect[2].append(told.effect)
+            outcome.value.append(value)
+            outcome.before = root.cid
+            if part.steps:
+                after = part.workspace.catch_up(tx).flush()
+                outcome.after = after.cid
+
+    def _touched(self, op_index: int) -> list[tuple[int, bytes]]:
+        return [
+            (int(session), payload)
+            for session, payload in self.state.query("SELECT session, payload FROM effects WHERE op_index=?", (op_index,))
+        ]
+
+    def _undo_session(self, session: int, payload: bytes, op_index: int) -> _SessionPart:
+        rows = self.state.query(
+            "SELECT buckets.name, sessions.name FROM sessions JOIN buckets ON buckets.id=sessions.bucket "
+            "WHERE sessions.id=? AND sessions.dropped_op IS NULL AND buckets.dropped_op IS NULL",
+            (session,),
+        )
+        if not rows:
+            raise Conflict(f"the session that op {op_index} changed was dropped; undo that first")
+        workspace = self.workspace(*rows[0])
+        space = workspace.space
+        steps = unpack_steps(space.unseal(payload))
+        after, before = state_at(space, session, op_index), state_at(space, session, op_index - 1)
+        now = workspace.flushed()
+        head = None
+        if before.head != after.head and now.head == after.head:
+            head = before.head
+        taken: tuple[Step, ...] = ()
+        if steps:
+            result = merge.merge_trees(
+                space.view, space.put, after.root, now.root, before.root, paths=[step.path for step in steps]
+            )
+            root = result.require()
+            taken = result.steps
+            if not taken and not same_state(root, now.root):
+                taken = (Step((), now.root, root),)
+        return _SessionPart(workspace, now, taken, head)
+
+    def _undo_refs(self, op_index: int) -> list[_RefPart]:
+        found = []
+        for bucket, name, before, after in self.state.query(
+            "SELECT bucket, ref, before, after FROM ref_effects WHERE op_index=?", (op_index,)
+        ):
+            rows = self.state.query(
+                f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id=? AND dropped_op IS NULL",  # noqa: S608 - constant text
+                (bucket,),
+            )
+            if not rows:
+                raise Conflict(f"the bucket that op {op_index} changed was dropped; undo that first")
+            old = CID(before) if before is not None else None
+            new = CID(after) if after is not None else None
+            found.append(_RefPart(self.space(BucketRow.of(rows[0])), name, old, new))
+        return found
+
+    def _swap_back(self, tx: Tx, ref: _RefPart) -> None:
+        current = self.refs.read_in(tx, ref.space.row.uid, ref.name)
+        if (current.commit if current is not None else None) != ref.after:
+            raise RefConflict(f"{ref.name} of bucket {ref.space.name!r} moved since; undo the later ops first", ref=ref.name)
+        self.swap(tx, ref.space, ref.name, current, ref.before)
+
+    def _undo_whole(self, op_index: int) -> Effect | None:
+        """Undo of making or dropping a bucket or a session."""
+        made = self.state.query("SELECT name FROM buckets WHERE created_op=? AND dropped_op IS NULL", (op_index,))
+        if made:
+            return self.delete(made[0][0])
+        dropped = self.state.query("SELECT id FROM buckets WHERE dropped_op=?", (op_index,))
+        if dropped:
+            return self.undelete(dropped[0][0], op_index)
+        opened = self.state.query(
+            "SELECT buckets.name, sessions.name FROM sessions JOIN buckets ON buckets.id=sessions.bucket "
+            "WHERE sessions.created_op=? AND sessions.dropped_op IS NULL AND buckets.created_op<>?",
+            (op_index, op_index),
+        )
+        if opened:
+            return self.session_drop(*opened[0])
+        closed = self.state.query("SELECT id, name FROM sessions WHERE dropped_op=?", (op_index,))
+        return self._undrop_session(closed[0][0], closed[0][1]) if closed else None
+
+    def _undrop_session(self, session: int, name: str) -> Effect:
+        def run(tx: Tx) -> Outcome:
+            tx.execute("UPDATE sessions SET dropped_op=NULL WHERE id=?", (session,))
+            return Outcome(value=name, effect=["session_undrop", session], target=name)
+
+        return run
+
+

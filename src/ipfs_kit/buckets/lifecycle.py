@@ -1,0 +1,329 @@
+"""Buckets and sessions as such: create, list, inspect, drop, erase the key."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Mapping
+from typing import Any
+
+from ipfs_kit.buckets.base import BucketsBase, metadata_bytes, page_limit
+from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, BucketType
+from ipfs_kit.buckets.paths import check_bucket_name, check_ref_name, check_session_name
+from ipfs_kit.buckets.refs import branch_ref
+from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space, profile_of
+from ipfs_kit.buckets.workspace import DEFAULT_SESSION, Head, newest_snapshot, op_index_of, pack_head, pack_root
+from ipfs_kit.durable.state import Tx
+from ipfs_kit.errors import (
+    AlreadyExists,
+    BucketNotFound,
+    Conflict,
+    Expired,
+    InvalidInput,
+    NotEmpty,
+    RefNotFound,
+    Stale,
+    Unsupported,
+)
+from ipfs_kit.ipld import dag_cbor
+from ipfs_kit.ledger import Effect, Outcome
+
+DEFAULT_BRANCH = "main"
+
+
+class LifecycleOps(BucketsBase):
+    """What is done to buckets and sessions as a whole."""
+
+    def create(
+        self,
+        name: str,
+        *,
+        type: str = "general",
+        structure: str = "hybrid",
+        kind: str = "open",
+        profile: str = "unixfs-v1-2025",
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Effect:
+        """Make a bucket with an empty default workspace on branch ``main``. Value: :class:`BucketInfo`.
+
+        Args:
+            name: Its name.
+            type: One of :class:`BucketType`.
+            structure: One of :class:`BucketStructure`.
+            kind: ``open`` or ``sealed``; cannot be changed later [19].
+            profile: Shape of its UnixFS nodes; cannot be changed later.
+            metadata: Anything to remember about it.
+
+        Raises:
+            AlreadyExists: (from the effect) there is one of this name.
+        """
+        row = BucketRow(
+            -1,
+            self.random(12).hex(),
+            check_bucket_name(name),
+            _choice(BucketType, type, "type"),
+            _choice(BucketStructure, structure, "structure"),
+            _choice(BucketKind, kind, "kind"),
+            profile_of(profile).name,
+            self._new_domain() if kind == BucketKind.SEALED else None,
+            dag_cbor.decode(metadata_bytes(metadata)),  # type: ignore[arg-type]  # a map went in
+            self.now(),
+            -1,
+            None,
+            None,
+        )
+        space = self.open_space(row)
+        root = space.view.empty(space.put)
+
+        def run(tx: Tx) -> Outcome:
+            if tx.execute("SELECT 1 FROM buckets WHERE name=? AND dropped_op IS NULL", (name,)):
+                raise AlreadyExists(f"bucket {name!r} exists; choose another name", bucket=name)
+            index = op_index_of(tx)
+            tx.execute(
+                "INSERT INTO buckets(uid, name, type, structure, kind, profile, domain, metadata, created_ns, created_op) "
+                "VALUES(?,?,?,?,?,?,?,?,?,?)",
+                (
+                    row.uid,
+                    name,
+                    row.type.value,
+                    row.structure.value,
+                    row.kind.value,
+                    row.profile,
+                    row.domain,
+                    metadata_bytes(row.metadata),
+                    row.created_ns,
+                    index,
+                ),
+            )
+            ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
+            self.retain(tx, space, [root.cid])
+            self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), Head(DEFAULT_BRANCH, None), index)
+            info = BucketInfo(
+                name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, root.cid, 0, 0,
+                row.metadata,
+            )  # fmt: skip
+            return Outcome(value=info, effect=["create", ident, row.uid], after=root.cid, target=name)
+
+        return run
+
+    def delete(self, name: str, *, force: bool = False) -> Effect:
+        """Drop a bucket with its sessions and refs; it stays readable at ``@op:N`` before, within the horizon.
+
+        Args:
+            name: The bucket.
+            force: Drop it even when it holds something.
+
+        Raises:
+            NotEmpty: (from the effect) it holds files or commits and ``force`` is off.
+        """
+        row = self.row(name)
+        info = self._info(row)
+
+        def run(tx: Tx) -> Outcome:
+            rows = tx.execute("SELECT id FROM buckets WHERE name=? AND dropped_op IS NULL", (name,))
+            if not rows:
+                raise BucketNotFound(f"no bucket named {name!r}", bucket=name)
+            if rows[0][0] != row.id:
+                raise Stale(f"bucket {name!r} was replaced meanwhile")
+            if not force and not self._unused(tx, row):
+                raise NotEmpty(f"bucket {name!r} is not empty; pass force to drop it and all in it", bucket=name)
+            index = op_index_of(tx)
+            tx.execute("UPDATE buckets SET dropped_op=?, dropped_ns=? WHERE id=?", (index, tx.began_ns, row.id))
+            tx.execute("UPDATE sessions SET dropped_op=? WHERE bucket=? AND dropped_op IS NULL", (index, row.id))
+            return Outcome(value=info, effect=["delete", row.id, row.uid], before=info.root, target=name)
+
+        return run
+
+    def undelete(self, bucket_id: int, dropped_op: int) -> Effect:
+        """Bring back a dropped bucket and the sessions dropped with it: the inverse of :meth:`delete`.
+
+        Raises:
+            AlreadyExists: (from the effect) its name is taken again.
+            Expired: (from the effect) it is gone.
+        """
+
+        def run(tx: Tx) -> Outcome:
+            rows = tx.execute(
+                f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id=? AND dropped_op=?", (bucket_id, dropped_op)
+            )  # noqa: S608 - constant text
+            if not rows:
+                raise Expired("the dropped bucket is no longer there to bring back")
+            row = BucketRow.of(rows[0])
+            if tx.execute("SELECT 1 FROM buckets WHERE name=? AND dropped_op IS NULL", (row.name,)):
+                raise AlreadyExists(f"bucket {row.name!r} exists again; delete that one first", bucket=row.name)
+            tx.execute("UPDATE buckets SET dropped_op=NULL, dropped_ns=NULL WHERE id=?", (row.id,))
+            tx.execute("UPDATE sessions SET dropped_op=NULL WHERE bucket=? AND dropped_op=?", (row.id, dropped_op))
+            return Outcome(value=row.name, effect=["undelete", row.id, row.uid], target=row.name)
+
+        return run
+
+    def list(self, *, after: str | None = None, limit: int = 1000) -> tuple[tuple[BucketInfo, ...], str | None]:
+        """One page of buckets by name, and the cursor for the next."""
+        limit = page_limit(limit)
+        rows = self.state.query(
+            f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE dropped_op IS NULL AND name>? ORDER BY name LIMIT ?",  # noqa: S608 - constant text
+            (after or "", limit + 1),
+        )
+        found = tuple(self._info(BucketRow.of(row)) for row in rows[:limit])
+        return found, found[-1].name if len(rows) > limit else None
+
+    def info(self, name: str) -> BucketInfo:
+        """One bucket with its true counts.
+
+        Raises:
+            BucketNotFound: there is none.
+        """
+        return self._info(self.row(name), flush=True)
+
+    def exists(self, name: str) -> bool:
+        """Whether there is a bucket of this name."""
+        check_bucket_name(name)
+        return bool(self.state.query("SELECT 1 FROM buckets WHERE name=? AND dropped_op IS NULL", (name,)))
+
+    def sessions(self, bucket: str) -> builtins.list[tuple[str, str]]:
+        """Names of a bucket's sessions, each with its branch."""
+        row = self.row(bucket)
+        rows = self.state.query(
+            "SELECT name FROM sessions WHERE bucket=? AND dropped_op IS NULL ORDER BY name LIMIT 10000", (row.id,)
+        )
+        return [(name, self.workspace(bucket, name).head().branch) for (name,) in rows]
+
+    def session_create(self, bucket: str, name: str, *, branch: str = DEFAULT_BRANCH) -> Effect:
+        """Make a named session at the head of a branch. Value: its name.
+
+        Raises:
+            AlreadyExists: (from the effect) there is one of this name.
+            RefNotFound: the branch has no commit, and it is not the default workspace's own.
+        """
+        row = self.row(bucket)
+        check_session_name(name)
+        check_ref_name(branch)
+        space = self.space(row)
+        value = self.refs.get(row.uid, branch_ref(branch))
+        if value is not None and value.commit is not None:
+            root = self.commit_root(space, value.commit)
+        elif branch == DEFAULT_BRANCH:
+            root = space.view.empty(space.put)
+        else:
+            raise RefNotFound(f"bucket {bucket!r} has no branch {branch!r}; create it first", ref=branch)
+        head = Head(branch, value.commit if value is not None else None)
+
+        def run(tx: Tx) -> Outcome:
+            if tx.execute("SELECT 1 FROM sessions WHERE bucket=? AND name=? AND dropped_op IS NULL", (row.id, name)):
+                raise AlreadyExists(f"bucket {bucket!r} has a session {name!r}; drop it first", session=name)
+            self.retain(tx, space, [root.cid])
+            self._insert_session(tx, row.id, name, space, pack_root(root), head, op_index_of(tx))
+            return Outcome(value=name, effect=["session", row.id, name], after=root.cid, target=f"{bucket}#{name}")
+
+        return run
+
+    def session_drop(self, bucket: str, name: str, *, force: bool = False) -> Effect:
+        """Drop a named session.
+
+        Raises:
+            Conflict: (from the effect) it has uncommitted changes and ``force`` is off, or it is the default workspace.
+        """
+        if name == DEFAULT_SESSION:
+            raise InvalidInput("the default workspace lasts as long as its bucket")
+        workspace = self.workspace(bucket, name)
+
+        def run(tx: Tx) -> Outcome:
+            with workspace.lock:
+                self.check_open(tx, workspace)
+                root = workspace.catch_up(tx).flush()
+                workspace.space.persist(root)
+                if not force and not self.is_clean(workspace.space, root, workspace.now_head()):
+                    raise Conflict(f"session {name!r} has uncommitted changes; commit them or pass force", session=name)
+                tx.execute("UPDATE sessions SET dropped_op=? WHERE id=?", (op_index_of(tx), workspace.session))
+            return Outcome(
+                value=name, effect=["session_drop", workspace.session], before=root.cid, target=f"{bucket}#{name}"
+            )
+
+        return run
+
+    def erase_key(self, name: str) -> str:
+        """Destroy the key of a sealed bucket: from now on nothing in it can be read by anyone [19, 20].
+
+        This changes the key directory, not ``state.db``: the dispatcher records an intent before and an outcome after [8].
+        It cannot be undone; repeating it does no harm.
+
+        Returns:
+            The id of the destroyed key.
+
+        Raises:
+            InvalidInput: the bucket is open.
+        """
+        row = self.row(name)
+        if row.kind is not BucketKind.SEALED or row.domain is None:
+            raise InvalidInput(f"bucket {name!r} is open: its blocks have no key; delete it instead", bucket=name)
+        if self.keys is None:
+            raise Unsupported("this store was opened without its keys")
+        self.keys.destroy(row.domain)
+        with self._guard:
+            self._spaces.pop(row.id, None)
+            self._workspaces = {key: each for key, each in self._workspaces.items() if each.space.row.id != row.id}
+            self._found.clear()
+        return row.domain
+
+    # -- pieces ---------------------------------------------------------------------------------------------------
+
+    def _new_domain(self) -> str:
+        if self.keys is None:
+            raise Unsupported("a sealed bucket needs a key ring and this store was opened without one")
+        return self.keys.new_domain_key()
+
+    def _insert_session(
+        self, tx: Tx, bucket: int, name: str, space: Space, root: bytes, head: Head, index: int
+    ) -> None:
+        tx.execute("INSERT INTO sessions(bucket, name, created_op) VALUES(?,?,?)", (bucket, name, index))
+        ident = tx.execute("SELECT last_insert_rowid()")[0][0]
+        tx.execute(
+            "INSERT INTO snapshots(session, seq, op_index, time_ns, root, head) VALUES(?,0,?,?,?,?)",
+            (ident, index, tx.began_ns, space.seal(root), pack_head(head)),
+        )
+
+    def _unused(self, tx: Tx, row: BucketRow) -> bool:
+        if tx.execute("SELECT 1 FROM refs WHERE bucket=? AND live=1 LIMIT 1", (row.uid,)):
+            return False
+        for ident, name in tx.execute("SELECT id, name FROM sessions WHERE bucket=? AND dropped_op IS NULL", (row.id,)):
+            del ident
+            workspace = self.workspace(row.name, name)
+            with workspace.lock:
+                if not workspace.catch_up(tx).is_empty(()):
+                    return False
+        return True
+
+    def _info(self, row: BucketRow, *, flush: bool = False) -> BucketInfo:
+        try:
+            space = self.space(row)
+        except Expired:
+            return BucketInfo(
+                row.name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, None, 0, 0,
+                row.metadata,
+            )  # fmt: skip
+        if flush:
+            snapshot = self.workspace(row.name).flushed()
+        else:
+            snapshot = newest_snapshot(space, self.session_id(row, DEFAULT_SESSION), self.state.query)
+        totals = space.view.index.totals(space.view.meta_of(snapshot.root))
+        value = self.refs.get(row.uid, branch_ref(snapshot.head.branch))
+        return BucketInfo(
+            row.name,
+            row.type,
+            row.structure,
+            row.kind,
+            row.profile,
+            row.created_ns,
+            snapshot.head.branch,
+            value.commit if value is not None else None,
+            snapshot.root.cid,
+            totals.files,
+            totals.size_bytes,
+            row.metadata,
+        )
+
+
+def _choice(kind: Any, value: str, what: str) -> Any:
+    try:
+        return kind(value)
+    except ValueError as exc:
+        raise InvalidInput(f"{what} must be one of {', '.join(each.value for each in kind)}, not {value!a}") from exc

@@ -1,0 +1,205 @@
+"""One bucket's row, its block store and what is shared between its sessions."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ipfs_kit.buckets.index import Item
+from ipfs_kit.buckets.model import BucketKind, BucketStructure, BucketType
+from ipfs_kit.buckets.tree import View
+from ipfs_kit.errors import Expired, InvalidInput
+from ipfs_kit.ipld import dag_cbor
+from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ipld.links import links
+from ipfs_kit.ipld.unixfs import PROFILES, Profile
+
+if TYPE_CHECKING:
+    from ipfs_kit.blocks import BlockStore
+    from ipfs_kit.buckets.workspace import Snapshot
+    from ipfs_kit.durable.state import StateDB
+
+STATES_REMEMBERED = 16
+"""Past states of sessions kept as roots, so that paging through one does not replay it for each page."""
+BUCKET_COLUMNS = (
+    "id, uid, name, type, structure, kind, profile, domain, metadata, created_ns, created_op, dropped_ns, dropped_op"
+)
+_FIELD = "session"
+_SEALING_ID = b"ipfs-kit/buckets/1"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    """A row of ``buckets``."""
+
+    id: int
+    uid: str
+    """Random surrogate: what refs and commits call the bucket."""
+    name: str
+    type: BucketType
+    structure: BucketStructure
+    kind: BucketKind
+    profile: str
+    domain: str | None
+    metadata: Mapping[str, Any]
+    created_ns: int
+    created_op: int
+    dropped_ns: int | None
+    dropped_op: int | None
+
+    @staticmethod
+    def of(row: tuple[Any, ...]) -> BucketRow:
+        """The row of a query for ``BUCKET_COLUMNS``."""
+        ident, uid, name, type_, structure, kind, profile, domain, metadata, *rest = row
+        return BucketRow(
+            ident,
+            uid,
+            name,
+            BucketType(type_),
+            BucketStructure(structure),
+            BucketKind(kind),
+            profile,
+            domain,
+            dag_cbor.decode(metadata),
+            *rest,
+        )
+
+
+class Space:
+    """One bucket, open in this process; safe to use from any thread.
+
+    Args:
+        row: The bucket.
+        state: The store's state file.
+        blocks: Where its blocks live: the store itself, or the sealed store of its key.
+        seal: Encrypts working state at rest; None for an open bucket.
+    """
+
+    def __init__(self, row: BucketRow, state: StateDB, blocks: BlockStore, sealer: Sealer | None) -> None:
+        self.row = row
+        self.state = state
+        self.blocks = blocks
+        self._sealer = sealer
+        self._held: dict[bytes, bytes] = {}
+        self._kept: dict[bytes, bytes] = {}
+        self._states: OrderedDict[tuple[int, int], Snapshot] = OrderedDict()
+        self._guard = threading.Lock()
+        self.view = View(profile_of(row.profile), self.get, self.keep)
+
+    @property
+    def name(self) -> str:
+        """Name of the bucket."""
+        return self.row.name
+
+    @property
+    def profile(self) -> Profile:
+        """Shape of its UnixFS nodes."""
+        return self.view.profile
+
+    def get(self, cid: CID) -> bytes:
+        """A block, also one that is not in the store yet."""
+        data = self._held.get(cid.binary) or self._kept.get(cid.binary)
+        return data if data is not None else self.blocks.get(cid)
+
+    def put(self, cid: CID, data: bytes) -> object:
+        """Store a block whose CID was just computed from these bytes."""
+        return self.blocks.put(cid, data, verify=False)
+
+    def hold(self, cid: CID, data: bytes) -> object:
+        """Keep a block of a working tree in memory until :meth:`persist` finds that something durable will name it."""
+        self._held[cid.binary] = data
+        return None
+
+    def keep(self, cid: CID, data: bytes) -> object:
+        """Keep a block that a read derived: in the store, or in memory when the store takes no writes."""
+        if self.state.read_only:
+            self._kept[cid.binary] = data
+            return None
+        return self.put(cid, data)
+
+    def persist(self, *items: Item) -> bool:
+        """Move every held block reachable from these to the store; whether there was any."""
+        if not self._held:
+            return False
+        stack = [cid for item in items for cid in ((item.cid,) if item.meta is None else (item.cid, item.meta))]
+        moved: list[bytes] = []
+        seen: set[bytes] = set()
+        while stack:
+            cid = stack.pop()
+            data = self._held.get(cid.binary)
+            if data is None or cid.binary in seen:
+                continue
+            seen.add(cid.binary)
+            self.put(cid, data)
+            moved.append(cid.binary)
+            stack.extend(links(cid, data))
+        for key in moved:
+            self._held.pop(key, None)
+        return bool(moved)
+
+    def trim(self) -> None:
+        """Drop held blocks after the present root was persisted: nothing can name the rest any more."""
+        self._held.clear()
+
+    def remembered(self, session: int, seq: int) -> Snapshot | None:
+        """A past state computed before."""
+        with self._guard:
+            return self._states.get((session, seq))
+
+    def remember(self, session: int, snapshot: Snapshot) -> None:
+        """Keep a past state."""
+        with self._guard:
+            self._states[session, snapshot.seq] = snapshot
+            if len(self._states) > STATES_REMEMBERED:
+                self._states.popitem(last=False)
+
+    def seal(self, data: bytes) -> bytes:
+        """Working state as it may lie in ``state.db``."""
+        return data if self._sealer is None else self._sealer.seal(data)
+
+    def unseal(self, data: bytes) -> bytes:
+        """Working state from ``state.db``."""
+        return data if self._sealer is None else self._sealer.unseal(data)
+
+
+class Sealer:
+    """Seals rows of ``state.db`` under a bucket's key, so that destroying the key destroys names as well [18].
+
+    Args:
+        key: The bucket's key.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def seal(self, data: bytes) -> bytes:
+        """Encrypt."""
+        from ipfs_kit.keys import sealing
+
+        return sealing.seal(self._key, _SEALING_ID, _FIELD, data)
+
+    def unseal(self, data: bytes) -> bytes:
+        """Decrypt."""
+        from ipfs_kit.keys import sealing
+
+        return sealing.unseal(self._key, _SEALING_ID, _FIELD, data)
+
+
+def profile_of(name: str) -> Profile:
+    """A profile by name.
+
+    Raises:
+        InvalidInput: there is none of that name.
+    """
+    try:
+        return PROFILES[name]
+    except KeyError as exc:
+        raise InvalidInput(f"no profile named {name!a}; choose one of {', '.join(PROFILES)}") from exc
+
+
+def missing_key(name: str) -> Expired:
+    """The error of reading a sealed bucket whose key is gone."""
+    return Expired(f"the key of sealed bucket {name!r} was destroyed; its content cannot be read any more", bucket=name)

@@ -1,0 +1,587 @@
+"""Versions: commits, branches, tags, checkout and restore. Merge, revert and undo are in ``history``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ipfs_kit.buckets import commits
+from ipfs_kit.buckets.base import Decision
+from ipfs_kit.buckets.commits import Commit
+from ipfs_kit.buckets.index import Item
+from ipfs_kit.buckets.lifecycle import DEFAULT_BRANCH
+from ipfs_kit.buckets.model import Applied, Change, Committed, Status
+from ipfs_kit.buckets.paths import (
+    Location,
+    Path,
+    Ref,
+    as_ref,
+    check_ref_name,
+    format_path,
+    looks_like_cid,
+)
+from ipfs_kit.buckets.reads import ReadOps
+from ipfs_kit.buckets.refs import RefPage, RefValue, branch_ref, tag_ref
+from ipfs_kit.buckets.space import BucketRow, Space
+from ipfs_kit.buckets.tree import Step, Tree
+from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, op_index_of
+from ipfs_kit.durable.state import Tx
+from ipfs_kit.errors import (
+    AlreadyExists,
+    Conflict,
+    Expired,
+    FormatError,
+    InvalidCid,
+    InvalidInput,
+    RefConflict,
+    RefNotFound,
+    Stale,
+    Unsupported,
+)
+from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ipld.unixfs import Kind
+from ipfs_kit.ledger import Effect, Outcome
+
+LOG_MAX = 1_000
+"""Most commits of one page of the log."""
+CHANGES_MAX = 10_000
+"""Most changes of one answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One commit as callers see it."""
+
+    cid: CID
+    root: CID
+    parents: tuple[CID, ...]
+    author: str
+    """Surrogate id."""
+    message: str | None
+    """None when the author's key was destroyed."""
+    time_ns: int
+    metadata: Mapping[str, Any] | None
+
+
+class VersionOps(ReadOps):
+    """What turns working states into versions and back."""
+
+    # -- status and log -------------------------------------------------------------------------------------------
+
+    def status(self, ref: str | Ref, *, limit: int = 1000) -> Status:
+        """The working session against the commit it builds on."""
+        workspace = self.live_ref(ref)
+        snapshot = workspace.flushed()
+        space, head = workspace.space, snapshot.head
+        base = self._base_root(space, head)
+        changes, truncated = self._changes(space, base, snapshot.root, limit)
+        return Status(
+            space.name,
+            workspace.name,
+            head.branch,
+            head.base,
+            snapshot.root.cid,
+            not changes and head.merging is None,
+            changes,
+            truncated,
+            head.merging,
+        )
+
+    def diff(
+        self, left: str | Location, right: str | Location, *, limit: int = 1000
+    ) -> tuple[tuple[Change, ...], bool]:
+        """Changes that lead from one state or folder to another, and whether more exist than were asked for."""
+        before, space, _ = self.folder(left)
+        after, other, _ = self.folder(right)
+        if space is not other and (space.row.kind.value, other.row.kind.value) != ("open", "open"):
+            raise InvalidInput("states of two buckets can be compared only when both are open")
+        return self._changes(space, before, after, limit)
+
+    def log(self, ref: str | Ref, *, limit: int = 50, after: CID | None = None) -> tuple[LogEntry, ...]:
+        """History of a session, branch, tag or commit, newest first."""
+        if limit < 1:
+            raise InvalidInput("limit must be 1 or more")
+        found = as_ref(ref)
+        if found.live:
+            workspace = self.live_ref(found)
+            space, head = workspace.space, workspace.head().base
+        else:
+            space, head = self.commit_of(self.resolve_time(found))
+        if head is None:
+            return ()
+        page = commits.log(space.get, head, limit=min(limit, LOG_MAX), after=after)
+        return tuple(self._told(cid, commit) for cid, commit in page.commits)
+
+    def _told(self, cid: CID, commit: Commit) -> LogEntry:
+        key = self.keys.subject_key(commit.author) if self.keys is not None else None
+        return LogEntry(
+            cid,
+            commit.root,
+            commit.parents,
+            commit.author,
+            commit.open_message(key),
+            commit.time_ns,
+            commit.open_metadata(key),
+        )
+
+    # -- committing -----------------------------------------------------------------------------------------------
+
+    def commit(
+        self, ref: str | Ref, message: str, *, author: str = "", metadata: Mapping[str, Any] | None = None
+    ) -> Effect:
+        """Commit the session's state to its branch. Value: :class:`Committed`.
+
+        The state is that of this call; what others change in the session meanwhile stays uncommitted on top.
+
+        Args:
+            ref: A live session.
+            message: Sealed under the author's key.
+            author: Surrogate id from the key ring; empty means the ring's own ``local``.
+            metadata: Anything to remember, sealed likewise.
+
+        Raises:
+            RefConflict: (from the effect) the branch moved since the session was based on it; merge it first.
+        """
+        workspace = self.live_ref(ref)
+        snapshot = workspace.flushed()
+        space, head = workspace.space, snapshot.head
+        base = self._base_root(space, head)
+        if head.merging is None and same_state(base, snapshot.root):
+            return self._nothing(workspace, head, snapshot.root)
+        parents = tuple(cid for cid in (head.base, head.merging) if cid is not None)
+        cid = self.write_commit(space, snapshot.root, parents, message, author, metadata)
+        return self._move_branch(workspace, snapshot, cid, snapshot.root, Head(head.branch, cid), "commit", keep=True)
+
+    def write_commit(
+        self,
+        space: Space,
+        root: Item,
+        parents: tuple[CID, ...],
+        message: str,
+        author: str,
+        metadata: Mapping[str, Any] | None,
+    ) -> CID:
+        """Store a commit block naming a root."""
+        if self.keys is None:
+            raise Unsupported("commits need the key ring that seals their messages; open the store with its keys")
+        author = author or self.keys.subject_for("local")
+        key = self.keys.subject_key(author)
+        if key is None:
+            raise Expired("the author's key was destroyed; commit as someone else")
+        nonce, time_ns = self.random(16), self.now()
+        known = tuple(commits.load(space.get, parent) for parent in parents)
+        commit = Commit(
+            bucket=space.row.uid,
+            root=root.cid,
+            meta=space.view.meta_of(root),
+            parents=parents,
+            author=author,
+            time_ns=time_ns,
+            order_ns=commits.order_after(time_ns, known),
+            profile=space.profile.name,
+            nonce=nonce,
+            message=commits.seal_message(key, nonce, message),
+            metadata=commits.seal_metadata(key, nonce, metadata),
+            ext={"tsize": root.tsize},
+        )
+        cid, data = commit.encode()
+        space.put(cid, data)
+        return cid
+
+    def _nothing(self, workspace: Workspace, head: Head, root: Item) -> Effect:
+        value = Committed(workspace.space.name, head.branch, head.base, root.cid, False)
+
+        def run(tx: Tx) -> Outcome:
+            with workspace.lock:
+                self.check_open(tx, workspace)
+            return Outcome(value=value, before=head.base, after=head.base, target=workspace.space.name)
+
+        return run
+
+    def _move_branch(
+        self,
+        workspace: Workspace,
+        snapshot: Snapshot,
+        commit: CID,
+        root: Item,
+        head: Head,
+        what: str,
+        *,
+        keep: bool,
+    ) -> Effect:
+        """Move the session's branch and the session together.
+
+        Args:
+            workspace: The session.
+            snapshot: The state this was prepared against.
+            commit: New head of the branch.
+            root: The commit's root.
+            head: New head of the session.
+            what: Name of the operation.
+            keep: The session keeps its present tree; otherwise it takes ``root`` and must not have moved.
+        """
+        space = workspace.space
+        name = branch_ref(head.branch)
+
+        def run(tx: Tx) -> Outcome:
+            with workspace.lock:
+                self.check_open(tx, workspace)
+                tree = workspace.catch_up(tx)
+                if workspace.now_head() != snapshot.head or not workspace.contains(tx, snapshot):
+                    raise Stale("another commit of this session came first")
+                if not keep and workspace.seq != snapshot.seq:
+                    raise Stale("the session changed meanwhile")
+                current = self.refs.read_in(tx, space.row.uid, name)
+                if (current.commit if current is not None else None) != snapshot.head.base:
+                    raise RefConflict(
+                        f"branch {head.branch!r} moved since this session was based on it; merge it, then commit",
+                        branch=head.branch,
+                    )
+                if keep:
+                    workspace.offer(snapshot)
+                steps = () if keep else (Step((), tree.flush(), root),)
+                self.swap(tx, space, name, current, commit)
+                value = Committed(space.name, head.branch, commit, root.cid, True)
+                outcome = self.apply(
+                    tx, workspace, Decision(steps, value, snapshot.head.base, commit, head), space.name
+                )
+                outcome.effect = [what, outcome.effect, [name, snapshot.head.base, commit]]
+                return outcome
+
+        return run
+
+    def swap(self, tx: Tx, space: Space, name: str, current: RefValue | None, commit: CID | None) -> None:
+        """Move a ref inside the transaction and remember it for ``@op:`` and undo.
+
+        Raises:
+            RefConflict: it has another generation.
+        """
+        index = op_index_of(tx)
+        if commit is not None:
+            self.retain(tx, space, [commit])
+        generation = current.generation if current is not None else 0
+        self.refs.swap_in(
+            tx,
+            space.row.uid,
+            name,
+            generation,
+            commit,
+            op_id=index.to_bytes(8),
+            nonce=index.to_bytes(8) + self.random(8),
+        )
+        before = current.commit if current is not None else None
+        tx.execute(
+            "INSERT INTO ref_effects(op_index, bucket, ref, time_ns, before, after) VALUES(?,?,?,?,?,?)",
+            (index, space.row.id, name, tx.began_ns, _binary(before), _binary(commit)),
+        )
+
+    # -- branches and tags ----------------------------------------------------------------------------------------
+
+    def branch_create(self, bucket: str, name: str, *, at: str | None = None) -> Effect:
+        """Make a branch. Value: its commit.
+
+        Args:
+            bucket: The bucket.
+            name: Name of the branch.
+            at: Branch, tag, commit or ``op:N``; the default workspace's commit when left out.
+
+        Raises:
+            AlreadyExists: (from the effect) there is one of this name.
+        """
+        return self._ref_create(bucket, branch_ref(check_ref_name(name)), at, "branch")
+
+    def tag_create(self, bucket: str, name: str, *, at: str | None = None) -> Effect:
+        """Make a tag; it never moves. Arguments as for :meth:`branch_create`."""
+        return self._ref_create(bucket, tag_ref(check_ref_name(name)), at, "tag")
+
+    def branch_delete(self, bucket: str, name: str, *, force: bool = False) -> Effect:
+        """Delete a branch. Value: the commit it named.
+
+        Raises:
+            Conflict: (from the effect) a session is on it, or its commits would be unreachable and ``force`` is off.
+        """
+        return self._ref_delete(bucket, branch_ref(check_ref_name(name)), force)
+
+    def tag_delete(self, bucket: str, name: str) -> Effect:
+        """Delete a tag. Value: the commit it named."""
+        return self._ref_delete(bucket, tag_ref(check_ref_name(name)), True)
+
+    def branches(self, bucket: str, *, after: str | None = None, limit: int = 1000) -> RefPage:
+        """One page of branches; names carry the prefix ``heads/``."""
+        return self.refs.list(self.row(bucket).uid, "heads/", after=after, limit=limit)
+
+    def tags(self, bucket: str, *, after: str | None = None, limit: int = 1000) -> RefPage:
+        """One page of tags; names carry the prefix ``tags/``."""
+        return self.refs.list(self.row(bucket).uid, "tags/", after=after, limit=limit)
+
+    def _ref_create(self, bucket: str, full: str, at: str | None, what: str) -> Effect:
+        row = self.row(bucket)
+        space = self.space(row)
+        commit = self._commit_named(row, at)
+
+        def run(tx: Tx) -> Outcome:
+            current = self.refs.read_in(tx, row.uid, full)
+            if current is not None and current.commit is not None:
+                raise AlreadyExists(f"{full} exists in bucket {bucket!r}", ref=full)
+            self.swap(tx, space, full, current, commit)
+            return Outcome(value=commit, effect=[what, [full, None, commit]], after=commit, target=f"{bucket}@{full}")
+
+        return run
+
+    def _ref_delete(self, bucket: str, full: str, force: bool) -> Effect:
+        row = self.row(bucket)
+        space = self.space(row)
+        before = self.refs.get(row.uid, full)
+        if before is None or before.commit is None:
+            raise RefNotFound(f"bucket {bucket!r} has no {full}", ref=full)
+        if not force and not self._reachable(space, before.commit, full):
+            raise Conflict(
+                f"{full} holds commits that nothing else reaches; merge or tag them, or pass force", ref=full
+            )
+
+        def run(tx: Tx) -> Outcome:
+            current = self.refs.read_in(tx, row.uid, full)
+            if current != before:
+                raise Stale(f"{full} moved meanwhile")
+            for name, branch in self.sessions(bucket):
+                if branch_ref(branch) == full and before.commit is not None:
+                    raise Conflict(f"session {name!r} is on {full}; check out another branch there first", session=name)
+            self.swap(tx, space, full, current, None)
+            effect = ["delete_ref", [full, before.commit, None]]
+            return Outcome(value=before.commit, effect=effect, before=before.commit, target=f"{bucket}@{full}")
+
+        return run
+
+    def _reachable(self, space: Space, commit: CID, full: str) -> bool:
+        after: str | None = None
+        while True:
+            page = self.refs.list(space.row.uid, "", after=after, limit=1000)
+            for ref in page.refs:
+                other = ref.value.commit
+                if ref.name != full and other is not None and commits.is_ancestor(space.get, commit, other):
+                    return True
+            after = page.cursor
+            if after is None:
+                return False
+
+    # -- checkout and restore -------------------------------------------------------------------------------------
+
+    def checkout(self, ref: str | Ref, target: str, *, force: bool = False) -> Effect:
+        """Switch a session to a branch, or give it the content of another state. Value: :class:`Applied`.
+
+        Args:
+            ref: A live session.
+            target: A branch to switch to; or a tag, commit, ``op:N`` or ``time:T`` whose content the session takes, staying on
+                its branch so that the next commit records the return.
+            force: Discard uncommitted changes.
+
+        Raises:
+            Conflict: there are uncommitted changes and ``force`` is off.
+            RefNotFound: there is no such state.
+        """
+        workspace = self.live_ref(ref)
+        snapshot = workspace.flushed()
+        space = workspace.space
+        if not force:
+            self._require_clean(space, snapshot)
+        value = self.refs.get(space.row.uid, branch_ref(target)) if _is_ref_name(target) else None
+        if value is not None and value.commit is not None:
+            root, head = self.commit_root(space, value.commit), Head(target, value.commit)
+        elif target == DEFAULT_BRANCH and snapshot.head.branch == target:
+            root, head = self._base_root(space, snapshot.head), snapshot.head
+        else:
+            _, root = self.fixed(Ref.parse(f"{space.name}@{target}"))
+            head = Head(snapshot.head.branch, snapshot.head.base)
+        return self._take(workspace, snapshot, root, head)
+
+    def _take(self, workspace: Workspace, snapshot: Snapshot, root: Item, head: Head) -> Effect:
+        space = workspace.space
+
+        def decide(tree: Tree) -> Decision:
+            if workspace.seq != snapshot.seq or workspace.now_head() != snapshot.head:
+                raise Stale("the session changed meanwhile")
+            now = tree.flush()
+            value = Applied(space.name, "/", root.cid, now.cid)
+            steps = () if same_state(now, root) else (Step((), now, root),)
+            return Decision(steps, value, now.cid, root.cid, head if head != snapshot.head else None)
+
+        return self.effect(workspace, space.name, decide)
+
+    def restore(self, at: str | Location, source: str, *, force: bool = False) -> Effect:
+        """Give one path the content it has in another state. Value: :class:`Applied`.
+
+        Args:
+            at: The path, in a live session.
+            source: Branch, tag, commit, ``op:N`` or ``time:T`` of the same bucket.
+            force: Discard uncommitted changes below the path.
+
+        Raises:
+            Conflict: (from the effect) the path has uncommitted changes and ``force`` is off.
+            PathNotFound: nothing is at the path in that state.
+        """
+        workspace, location = self.live(at)
+        space, path = workspace.space, location.path
+        _, root = self.fixed(Ref.parse(f"{space.name}@{source}"))
+        item = space.view.lookup(root, path)
+        if item is None:
+            # What is not there in that state cannot be restored; removing it is rm's business.
+            self._absent(location, source)
+        committed = space.view.lookup(self._base_root(space, workspace.head()), path)
+
+        def decide(tree: Tree) -> Decision:
+            now = tree.lookup(path)
+            if not force and not (now == item or _same_entry(now, committed)):
+                raise Conflict(f"{location} has uncommitted changes; commit them or pass force", path=format_path(path))
+            for depth in range(1, len(path)):
+                if tree.kind(path[:depth]) is not Kind.DIR:
+                    raise Conflict(f"the folder {format_path(path[:depth])!a} is not there; restore it first")
+            before = now.cid if now is not None else None
+            value = Applied(space.name, format_path(path), item.cid, before, item.size)
+            return Decision(() if now == item else (Step(path, now, item),), value, before, item.cid)
+
+        return self.effect(workspace, str(location), decide)
+
+    def _absent(self, location: Location, source: str) -> NoReturn:
+        from ipfs_kit.errors import PathNotFound
+
+        raise PathNotFound(f"{format_path(location.path)!a} is not in {source}", path=format_path(location.path))
+
+    # -- resolving ------------------------------------------------------------------------------------------------
+
+    def root_of_commit(self, ref: Ref) -> tuple[Space, Item]:  # docstring inherited
+        """Bucket and root of a branch, tag or commit, now or at an op."""
+        space, commit = self.commit_of(ref)
+        return space, self.commit_root(space, commit)
+
+    def commit_of(self, ref: Ref) -> tuple[Space, CID]:
+        """The commit a reference names.
+
+        Raises:
+            RefNotFound: there is none.
+        """
+        ref = self.resolve_time(ref)
+        row = self.row(ref.bucket, op=ref.op)
+        space = self.space(row)
+        if ref.name is None:
+            workspace = self.live_ref(ref)
+            base = workspace.head().base
+            if base is None:
+                raise RefNotFound(f"bucket {ref.bucket!r} has no commit yet")
+            return space, base
+        if looks_like_cid(ref.name):
+            return space, self._own_commit(space, ref.name)
+        for full in (branch_ref(ref.name), tag_ref(ref.name)):
+            commit = self._ref_at(row, full, ref.op)
+            if commit is not None:
+                return space, commit
+        raise RefNotFound(f"bucket {ref.bucket!r} has no branch or tag {ref.name!r}", ref=ref.name)
+
+    def commit_root(self, space: Space, commit: CID) -> Item:
+        """The root a commit names."""
+        found = commits.load(space.get, commit)
+        tsize = found.ext.get("tsize")
+        return Item(found.root.binary, Kind.DIR, 0, tsize if isinstance(tsize, int) else 0, meta=found.meta)
+
+    def _own_commit(self, space: Space, text: str) -> CID:
+        try:
+            cid = CID.parse(text)
+            found = commits.load(space.get, cid)
+        except (InvalidCid, FormatError) as exc:
+            raise RefNotFound(f"{text[:100]!a} is no commit of bucket {space.name!r}", ref=text[:100]) from exc
+        if found.bucket != space.row.uid:
+            # A reference into one bucket must not read another's content by its commit's CID [31].
+            raise RefNotFound(f"{text} is no commit of bucket {space.name!r}", ref=text)
+        return cid
+
+    def _ref_at(self, row: BucketRow, full: str, op: int | None) -> CID | None:
+        if op is None:
+            value = self.refs.get(row.uid, full)
+            return value.commit if value is not None else None
+        rows = self.state.query(
+            "SELECT after FROM ref_effects WHERE bucket=? AND ref=? AND op_index<=? ORDER BY op_index DESC LIMIT 1",
+            (row.id, full, op),
+        )
+        return CID(rows[0][0]) if rows and rows[0][0] is not None else None
+
+    def _commit_named(self, row: BucketRow, at: str | None) -> CID:
+        if at is None:
+            base = self.workspace(row.name).head().base
+            if base is None:
+                raise RefNotFound(f"bucket {row.name!r} has no commit yet; commit first")
+            return base
+        return self.commit_of(Ref.parse(f"{row.name}@{at}"))[1]
+
+    # -- comparing ------------------------------------------------------------------------------------------------
+
+    def is_clean(self, space: Space, root: Item, head: Head) -> bool:
+        """Whether a session's state is that of its commit."""
+        return head.merging is None and same_state(self._base_root(space, head), root)
+
+    def _require_clean(self, space: Space, snapshot: Snapshot) -> None:
+        if not self.is_clean(space, snapshot.root, snapshot.head):
+            raise Conflict("the session has uncommitted changes; commit them, or pass force to discard them")
+
+    def _base_root(self, space: Space, head: Head) -> Item:
+        if head.base is None:
+            return space.view.empty(space.keep)
+        return self.commit_root(space, head.base)
+
+    def _changes(self, space: Space, left: Item, right: Item, limit: int) -> tuple[tuple[Change, ...], bool]:
+        if limit < 1:
+            raise InvalidInput("limit must be 1 or more")
+        limit = min(limit, CHANGES_MAX)
+        found: list[Change] = []
+        for change in changes(space, left, right):
+            if len(found) == limit:
+                return tuple(found), True
+            found.append(change)
+        return tuple(found), False
+
+
+def changes(space: Space, left: Item, right: Item, path: Path = ()) -> Any:
+    """Changes from one folder to another, in byte order; cost follows what differs. A whole folder added is one path each."""
+    meta = space.view.meta_of
+    for name, old, new in space.view.index.diff(meta(left), meta(right)):
+        where = (*path, name)
+        if old is not None and new is not None and old.is_dir and new.is_dir:
+            if (old.mtime_ns, old.attrs) != (new.mtime_ns, new.attrs):
+                yield Change(format_path(where), "metadata", old.cid, new.cid)
+            yield from changes(space, old, new, where)
+        elif old is not None and new is not None:
+            what = "metadata" if old.same_content(new) else "modified"
+            yield Change(format_path(where), what, old.cid, new.cid)
+        else:
+            yield from _whole(space, where, old, new)
+
+
+def _whole(space: Space, path: Path, old: Item | None, new: Item | None) -> Any:
+    item = old if old is not None else new
+    assert item is not None
+    for where, found in [(path, item)] if not item.is_dir else space.view.walk(item, path):
+        yield _sided(where, found, old is None)
+    if item.is_dir:
+        return
+
+
+def _sided(path: Path, item: Item, added: bool) -> Change:
+    if added:
+        return Change(format_path(path), "added", None, item.cid)
+    return Change(format_path(path), "removed", item.cid, None)
+
+
+def same_state(one: Item, other: Item) -> bool:
+    """Whether two roots have the same content and metadata."""
+    return one.binary == other.binary and one.meta == other.meta
+
+
+def _same_entry(one: Item | None, other: Item | None) -> bool:
+    return one == other or (one is not None and one.is_dir and one.same_content(other))
+
+
+def _is_ref_name(text: str) -> bool:
+    return ":" not in text and not looks_like_cid(text)
+
+
+def _binary(cid: CID | None) -> bytes | None:
+    return cid.binary if cid is not None else None
