@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ipfs_kit.durable import Tx
 from ipfs_kit.errors import Conflict, InvalidInput
 from ipfs_kit.ipld import CID
-from ipfs_kit.ledger import Effect, Outcome, open_record
+from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
@@ -63,7 +63,8 @@ def undo_effect(engine: Engine, op: str) -> Effect:
         MergeConflict: Something changed since at the same place.
     """
     log, index = engine.find_op(op)
-    record = engine.ledger.record_at(log, index)
+    opened = engine.ledger.open_record(engine.ledger.record_at(log, index))
+    record = opened.record
     operation = CATALOGUE.get(record.operation)
     if log != "main" or operation is None:
         raise InvalidInput(f"{log}:{index} ({record.operation}) changed nothing; there is nothing to undo")
@@ -73,8 +74,7 @@ def undo_effect(engine: Engine, op: str) -> Effect:
         raise InvalidInput(f"{record.operation} cannot be undone: {operation.irreversible}")
     if operation.undo != "inverse":
         return engine.buckets.undo(index)
-    key = engine.keys.subject_key(record.subject) if record.subject else None
-    effect = engine.views.effect(open_record(record, key).effect)
+    effect = engine.views.effect(opened.effect)
     if effect is None:
         raise Conflict(f"the effect of {log}:{index} was erased with its subject's key; it cannot be undone")
     changes = [engine.pins.invert(change) for change in reversed(effect["pins"])]

@@ -10,14 +10,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit import blocks, buckets, ledger
+from ipfs_kit import blocks, buckets
 from ipfs_kit.blocks import PackStore, Pins
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
 from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.keys import KeyRing
-from ipfs_kit.ledger import Ledger
+from ipfs_kit.ledger import batches, segments
+from ipfs_kit.ledger.ledger import Ledger
+from ipfs_kit.ledger.segments import Segments
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
@@ -36,19 +38,21 @@ class Engine:
     def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float) -> None:
         self.path = path
         self.read_only = read_only
-        schemas = (*blocks.SCHEMAS, *ledger.SCHEMAS, *buckets.SCHEMAS)
+        schemas = (*blocks.SCHEMAS, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.keys = KeyRing.open(path / "keys", not read_only, read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.blocks = PackStore.open(path, self.state, read_only=read_only)
         self.pins = Pins(self.state, self.blocks)
+        self.segments = Segments(self.state, path, self._leaves)
         self.ledger = Ledger.open(
-            path / "ledger",
+            path,
             self.state,
             self.keys,
             sync_blocks=self.blocks.sync,
             now_ns=time.time_ns,
             random=os.urandom,
             read_only=read_only,
+            segments=self.segments,
         )
         self.buckets = Buckets(self.state, self.blocks, self.keys, time.time_ns, op_at_time=self._op_at_time)
         self._actors: dict[str, str] = {}
@@ -114,10 +118,7 @@ class Engine:
             if index >= self.ledger.size(log):
                 raise OpNotFound(f"the {log} log has {self.ledger.size(log)} ops; there is no {index}")
             return log, index
-        found = self.ledger.find(named)
-        if not found:
-            raise OpNotFound(f"no op {text} in this store; if it was read a moment ago it may not be written yet")
-        return found[-1]
+        return self.ledger.find(named)[-1]
 
     @cached_property
     def views(self) -> Views:
@@ -138,15 +139,19 @@ class Engine:
         """SQL over the ledger; starts its sandbox on first use."""
         from ipfs_kit.ledger.sql import LedgerSql
 
-        return LedgerSql(self.ledger, self.keys)
+        return LedgerSql(self.state, self.path, keys=self.keys)
 
     def gc_roots(self) -> Iterator[CID]:
         """Everything that garbage collection must keep, apart from pins."""
         yield from self.buckets.roots(time.time_ns())
 
     def _op_at_time(self, time_ns: int) -> int:
-        found: int = self.ledger.index_at_time(time_ns)
-        return found
+        found = self.ledger.index_at_time(time_ns)
+        return -1 if found is None else found
+
+    def _leaves(self, log: str, start: int, stop: int) -> Iterator[bytes]:
+        """Leaf hashes of a log from its level-0 tiles, for sealing."""
+        return self.ledger.leaves(log, start, stop)
 
     def close(self) -> None:
         """Release one handle; the last one flushes, snapshots, publishes and closes."""

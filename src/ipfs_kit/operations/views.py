@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from ipfs_kit.buckets.commits import decode as decode_commit
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
-from ipfs_kit.ledger import Record, open_record
 from ipfs_kit.operations.toolsets.ledger import OpInfo
 from ipfs_kit.operations.toolsets.store import StoreInfo
 from ipfs_kit.operations.toolsets.versions import CommitInfo
@@ -29,20 +28,20 @@ class Views:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def op(self, log: str, index: int, record: Record) -> OpInfo:
+    def op(self, log: str, index: int, data: bytes) -> OpInfo:
         """One record with its personal fields opened.
 
         Args:
             log: Its log.
             index: Its index there.
-            record: The decoded record.
+            data: The encoded record.
         """
-        key = self._engine.keys.subject_key(record.subject) if record.subject else None
-        opened = open_record(record, key)
+        opened = self._engine.ledger.open_record(data)
+        record = opened.record
         return OpInfo(
             op=f"{log}:{index}",
             op_id=record.op_id.hex(),
-            cid=self._engine.ledger.record_cid(log, index),
+            cid=CID.of(data, DAG_CBOR),
             time=iso_time(record.time_ns),
             operation=record.operation,
             surface=record.surface,

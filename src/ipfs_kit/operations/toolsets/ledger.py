@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from time import time_ns
 from typing import Annotated, Any, Literal
+from uuid import UUID
 
 from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
+from ipfs_kit.ledger.sandbox import Limits
+from ipfs_kit.ledger.segments import SealPolicy
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
@@ -95,7 +102,7 @@ def ledger_tail(
     """Return the newest ops of a log, or those after a cursor."""
     size = ctx.engine.ledger.size(log)
     start = max(0, size - limit) if cursor is None else _index(cursor)
-    ops = [ctx.engine.views.op(log, index, record) for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))]
+    ops = [ctx.engine.views.op(log, index, data) for index, data in ctx.engine.ledger.read(log, start, min(size, start + limit))]
     return OpPage(ops, str(start + len(ops)))
 
 
@@ -114,8 +121,26 @@ def ledger_sql(
     timeout: Annotated[int, Arg("seconds before the query is killed", minimum=1, maximum=600)] = 30,
 ) -> SqlResult:
     """Query all recorded operations with SQL, in a sandboxed process that can read nothing else."""
-    found = ctx.engine.sql.query(query, max_rows=limit, timeout_s=float(timeout))
-    return SqlResult(found.columns, [list(row) for row in found.rows], found.row_count, found.truncated, found.elapsed_ms)
+    found = ctx.engine.sql.query(query, limits=Limits(rows=limit, wall_s=float(timeout)))
+    rows = [[_cell(cell) for cell in row] for row in found.rows]
+    return SqlResult(list(found.columns), rows, found.row_count, found.truncated, round(found.elapsed_s * 1000, 3))
+
+
+def _cell(value: Any) -> Any:
+    """A value of a query as JSON types: times as ISO 8601, decimals as text so that no digit is lost."""
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, Decimal | timedelta | UUID):
+        return str(value)
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list):
+        return [_cell(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): _cell(item) for key, item in value.items()}
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +291,8 @@ class SealInfo:
 def ledger_seal(ctx: Context, log: Log = "main") -> SealInfo:
     """Move all published records of a log into compressed Parquet segments."""
     ctx.announce({"log": log})
-    sealed = ctx.engine.segments.seal(log, force=True)
+    ctx.engine.ledger.publish()
+    sealed = ctx.engine.segments.seal(log, SealPolicy(age_s=0), time_ns())
     return SealInfo(len(sealed), sum(segment.count for segment in sealed))
 
 
