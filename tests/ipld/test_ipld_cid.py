@@ -236,7 +236,9 @@ def test_varint_round_trips(value: int) -> None:
     assert data == multiformats.varint.encode(value)
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80", b"\x80\x00", b"\xff\x00", b"\xff" * 9, b"\x80" * 8 + b"\x80\x01", b"\xff" * 4096])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x80", b"\x80\x00", b"\xff\x00", b"\xff" * 9, b"\x80" * 8 + b"\x80\x01", b"\xff" * 4096]
+)
 def test_malformed_varint_is_refused(data: bytes) -> None:
     with pytest.raises(FormatError):
         varint.decode(data)
