@@ -189,9 +189,11 @@ class Index:
         make_dirs(self.path)
         for _ in range(100):
             if self._openers.try_acquire():
-                if not self._is_sound():
-                    self._recreate(rebuild)
-                self._openers.release()
+                try:
+                    if not self._is_sound():
+                        self._recreate(rebuild)
+                finally:
+                    self._openers.release()
             self._openers.acquire(_WAIT_S, shared=True)
             if self._is_sound():
                 self._writable().reader_check()
@@ -392,12 +394,12 @@ class Index:
 
     def close(self) -> None:
         """Close; the last user of a large index leaves it synced and marked clean."""
-        if self._env is None:
-            return
         if self._pid != os.getpid():
-            self._env = None
             return
-        rows = self.count() if not self.read_only else 0
+        if self._env is None:
+            self._openers.close()
+            return
+        rows = self.count() if self._wrote and not self._private else 0
         if self._openers.held:
             self._openers.release()
             if rows >= _CLEAN_ROWS_MIN and self._openers.try_acquire():

@@ -141,9 +141,8 @@ def take_up_tails(index: Index, directory: str) -> None:
             size = os.stat(os.path.join(directory, pack_name(pack_id))).st_size
         except FileNotFoundError:
             continue
-        if size > (row.indexed_to if row is not None else 0) or os.path.exists(
-            os.path.join(directory, sidecar_name(pack_id))
-        ):
+        sealed = os.path.exists(os.path.join(directory, sidecar_name(pack_id)))
+        if row is None or size > row.indexed_to or sealed:
             _take_up(index, directory, pack_id, row)
     for pack_id in rows.keys() - set(present):
         if rows[pack_id].state == DOOMED:
