@@ -170,11 +170,23 @@ def diff_page(
 
 
 def steps(changes: Iterable[Change]) -> Iterator[Step]:
-    """What ``Tree.apply`` needs to perform changes; those of ``diff(expand=False)`` suffice."""
+    """What ``Tree.apply`` needs to perform changes given in path order; expanded or not, each subtree is one step."""
+    covered: Path | None = None
+    gone: set[Path] = set()
     for change in changes:
-        if change.source is not None:
-            yield Step(change.source, change.before, None)
-        yield Step(change.parts, change.before if change.source is None else None, change.after)
+        if covered is not None and change.parts[: len(covered)] == covered:
+            continue
+        # Setting an entry sets all that is below it.
+        covered = change.parts
+        source = change.source
+        if source is not None:
+            if not _is_inside(source, gone):
+                yield Step(source, change.before, None)
+            yield Step(change.parts, None, change.after)
+            continue
+        if change.before is not None and change.before.is_dir and (change.after is None or not change.after.is_dir):
+            gone.add(change.parts)
+        yield Step(change.parts, change.before, change.after)
 
 
 def find_renames(changes: Iterable[Change], *, limit: int = RENAMES_MAX) -> Iterator[Change]:

@@ -1,8 +1,9 @@
 """Three-way merge of trees: what theirs changed since the base, brought onto ours.
 
 One function serves branch merge (base = best common ancestor), revert (base = the commit, theirs = its parent),
-cherry-pick (base = the parent, theirs = the commit) and undo (base = after, ours = now, theirs = before, at given paths)
-[24]. Subtrees that a side did not change are never opened, so the cost follows what theirs changed. Rules, per entry:
+cherry-pick (base = the parent, theirs = the commit) and undo (base = after, ours = now, theirs = before, at given
+paths) [24]. Subtrees that a side did not change are never opened, so the cost follows what theirs changed. Rules, per
+entry:
 
 - equal on both sides, or changed on one side only: no conflict;
 - folders on both sides: merged entry by entry; a folder that one side removed conflicts only with what the other side
@@ -182,7 +183,7 @@ def _trie(paths: Iterable[Path]) -> _Trie | None:
     return top
 
 
-class _Full(Exception):  # noqa: N818 - control flow of one module, never seen outside
+class _Full(Exception):
     """As many conflicts as a result names have been found."""
 
 
@@ -268,10 +269,18 @@ class _Merger:
         below = base if base is not None and base.is_dir else None
         mark = len(self.steps)
         merged = ours
-        if not same_tree(ours, theirs) and not (below is not None and same_tree(below, theirs)):
+        if same_tree(ours, theirs) or (below is not None and same_tree(below, theirs)):
+            whole = False
+        elif below is not None and same_tree(below, ours):
+            whole = True
+            merged = replace(theirs, mtime_ns=ours.mtime_ns, attrs=ours.attrs)
+        else:
+            whole = False
             merged = self._folder(path, below, ours, theirs, None)
         named = self._attrs(path, below, ours, theirs)
-        if named is None or same_attrs(named, ours):
+        if named is None:
+            return ours
+        if not whole and same_attrs(named, ours):
             return merged
         del self.steps[mark:]
         return self._took(path, ours, replace(merged, mtime_ns=named.mtime_ns, attrs=named.attrs))
@@ -287,17 +296,18 @@ class _Merger:
             return self._decided(path, kind, base, ours, theirs)
         named = self._attrs(path, known, ours, theirs)
         if named is None:
-            return self._decided(path, ConflictKind.META, base, ours, theirs, listed=True)
+            return ours
         return self._took(path, ours, replace(content, mtime_ns=named.mtime_ns, attrs=named.attrs))
 
     def _attrs(self, path: Path, base: Item | None, ours: Item, theirs: Item) -> Item | None:
-        """Ours with merged attributes; None for a conflict, which is listed."""
+        """Ours with merged attributes; None for an undecided conflict, which is listed."""
         mtime_ns, attrs = merge_attrs(base, ours, theirs)
         if attrs is None:
-            self._conflict(Conflict(path, ConflictKind.META, base, ours, theirs))
-            if self._resolve is None or not ours.is_dir:
+            conflict = Conflict(path, ConflictKind.META, base, ours, theirs)
+            self._conflict(conflict)
+            if self._resolve is None:
                 return None
-            side = self._resolve(Conflict(path, ConflictKind.META, base, ours, theirs))
+            side = self._resolve(conflict)
             attrs = dict(side.attrs or {}) if side is not None else {}
         return replace(ours, mtime_ns=mtime_ns, attrs=attrs or None)
 
@@ -347,18 +357,10 @@ class _Merger:
         return result
 
     def _decided(
-        self,
-        path: Path,
-        kind: ConflictKind,
-        base: Item | None,
-        ours: Item | None,
-        theirs: Item | None,
-        *,
-        listed: bool = False,
+        self, path: Path, kind: ConflictKind, base: Item | None, ours: Item | None, theirs: Item | None
     ) -> Item | None:
         conflict = Conflict(path, kind, base, ours, theirs)
-        if not listed:
-            self._conflict(conflict)
+        self._conflict(conflict)
         return self._took(path, ours, self._resolve(conflict)) if self._resolve is not None else ours
 
     def _conflict(self, conflict: Conflict) -> None:

@@ -168,10 +168,9 @@ def _shards(get: Get, left: list[bytes], right: list[bytes], fanout: int, depth:
 
 def _slot_pair(get: Get, one: _Slot | None, other: _Slot | None, fanout: int, depth: int) -> Iterator[Pair]:
     """One slot of which at most one side is a sub-shard."""
-    if other is None or (one is not None and not one.name):
+    if one is not None and (other is None or other.name):
         # ``one`` may be a sub-shard: stream it against the single entry of the other side, if any.
         single = other.link() if other is not None else None
-        assert one is not None
         for link in _entries(get, one, fanout, depth):
             if single is None or link.name != single.name:
                 yield link.name, link, None
@@ -181,7 +180,7 @@ def _slot_pair(get: Get, one: _Slot | None, other: _Slot | None, fanout: int, de
                 single = None
         if single is not None:
             yield single.name, None, single
-    else:
+    elif other is not None:
         for name, before, after in _slot_pair(get, other, one, fanout, depth):
             yield name, after, before
 
