@@ -1,20 +1,28 @@
 """What happened, provably: op records in two Merkle logs, group commit, signed checkpoints and proofs."""
 
+from ipfs_kit.ledger import batches, segments
+from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.ledger.receipts import BatchReceipt, Effect, Outcome, Receipt, Ticket
-from ipfs_kit.ledger.record import BULK, FIELDS, MAIN, Draft, OpenRecord, Record, new_op_id, open_record
+from ipfs_kit.ledger.record import BULK, FIELDS, MAIN, Draft, OpenRecord, Record, decode, new_op_id, open_record
+
+SCHEMAS = (batches.SCHEMA, segments.SCHEMA)
+"""The tables this layer keeps in ``state.db``."""
 
 __all__ = [
     "BULK",
     "FIELDS",
     "MAIN",
+    "SCHEMAS",
     "BatchReceipt",
     "Draft",
     "Effect",
+    "Ledger",
     "OpenRecord",
     "Outcome",
     "Receipt",
     "Record",
     "Ticket",
+    "decode",
     "new_op_id",
     "open_record",
 ]
