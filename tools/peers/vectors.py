@@ -36,6 +36,19 @@ class Kubo:
     def add(self, path: Path) -> str:
         return run(KUBO, "--offline", "add", "-Q", "-r", "-H", "--only-hash", path, env=self.env).split()[-1]
 
+    def edit(self, path: Path, removals: list[int]) -> list[str]:
+        """Add a directory for real, remove its first names in Kubo's own file system and return each root."""
+        root = run(KUBO, "--offline", "add", "-Q", "-r", "-H", path, env=self.env).split()[-1]
+        run(KUBO, "--offline", "files", "cp", f"/ipfs/{root}", "/edited", env=self.env)
+        names = sorted(os.listdir(path))
+        roots = []
+        done = 0
+        for count in removals:
+            run(KUBO, "--offline", "files", "rm", *(f"/edited/{n}" for n in names[done:count]), env=self.env)
+            done = count
+            roots.append(run(KUBO, "--offline", "files", "stat", "--hash", "/edited", env=self.env).strip())
+        return roots
+
 
 def write_file(path: Path, seed: int, size: int) -> None:
     stream = corpus.SeededStream(seed, size)
@@ -73,13 +86,19 @@ def main() -> int:
             path = work / "tree"
             corpus.materialize(make(), path)
             cids = {p: k.add(path) for p, k in kubos.items()}
-            # ipfs-car 3.1 refuses an empty directory.
-            if use_car and label in corpus.PLAIN_TREES and label != "empty":
+            if use_car and label in corpus.PLAIN_TREES:
                 cids["ipfs-car"] = ipfs_car(path, work)
             trees.append({"tree": label, "cids": cids})
             shutil.rmtree(path)
+        path = work / "edited"
+        corpus.materialize(corpus.TREES[corpus.EDIT_TREE](), path)
+        roots = {p: k.edit(path, corpus.EDIT_REMOVALS) for p, k in kubos.items()}
+        edits: list[dict[str, object]] = [
+            {"tree": corpus.EDIT_TREE, "removed": count, "cids": {p: r[i] for p, r in roots.items()}}
+            for i, count in enumerate(corpus.EDIT_REMOVALS)
+        ]
     kubo = run(KUBO, "version", "--number").strip()
-    for target, cases in (("files.json", files), ("trees.json", trees)):
+    for target, cases in (("files.json", files), ("trees.json", trees), ("edits.json", edits)):
         document = {"kubo": kubo, "ipfs-car": "3.1.0", "cases": cases}
         (VECTORS / target).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(f"{target}: {len(cases)} cases")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ipfs_kit.ipld import chunkers, varint
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.unixfs._data import file_leaf_data, file_node_data
-from ipfs_kit.ipld.unixfs._entry import Entry, Kind
+from ipfs_kit.ipld.unixfs._entry import Entry, Kind, linked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,11 +54,11 @@ def build_bytes(data: bytes, profile: Profile, put: Put) -> Entry:
 def _build_leaf(data: bytes, profile: Profile, put: Put) -> Entry:
     if profile.raw_leaves:
         cid = CID(_RAW_HEAD + sha256(data).digest())
-        put(cid, data)
+        cid = linked(put(cid, data), cid)
         return Entry(cid, len(data), Kind.FILE, len(data))
     block = _dag_pb_leaf(data)
     cid = CID(profile.cid_head + sha256(block).digest())
-    put(cid, block)
+    cid = linked(put(cid, block), cid)
     return Entry(cid, len(block), Kind.FILE, len(data))
 
 
@@ -184,9 +184,9 @@ class _Tree:
         self._levels = [_Level()]
 
     def add_leaf(self, block: bytes, digest: bytes, size: int) -> None:
-        cid = self._leaf_head + digest
-        self._put(CID(cid), block)
-        self._add(0, cid, len(block), size)
+        cid = CID(self._leaf_head + digest)
+        cid = linked(self._put(cid, block), cid)
+        self._add(0, cid.binary, len(block), size)
 
     def _add(self, height: int, cid: bytes, tsize: int, size: int) -> None:
         levels = self._levels
@@ -209,7 +209,7 @@ class _Tree:
         data = file_node_data(level.filesize, bytes(level.blocksizes))
         block = b"%b\x0a%b%b" % (bytes(level.links), varint.encode(len(data)), data)
         cid = CID(self._node_head + sha256(block).digest())
-        self._put(cid, block)
+        cid = linked(self._put(cid, block), cid)
         return cid, level.tsize + len(block)
 
     def finish(self) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import deque
 from hashlib import sha256
 from itertools import pairwise
 from struct import Struct
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING, Final, cast
 from ipfs_kit.errors import AlreadyExists, FormatError, InvalidInput, InvalidPath
 from ipfs_kit.ipld.budgets import DEFAULT
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_PB, SHA2_256
+from ipfs_kit.ipld.codecs import DAG_PB, SHA2_256, plain_codec
+from ipfs_kit.ipld.dag_pb import join, link_bytes
 from ipfs_kit.ipld.unixfs._data import DIRECTORY_DATA, TYPE_DIRECTORY, TYPE_HAMT, decode_data, hamt_data
-from ipfs_kit.ipld.unixfs._entry import load
+from ipfs_kit.ipld.unixfs._entry import linked, load
 from ipfs_kit.ipld.unixfs._hamt import Hamt, Shape, Shard, write_sorted
 from ipfs_kit.ipld.unixfs._murmur3 import murmur3_x64_64
-from ipfs_kit.ipld.unixfs._wire import Link, encode_field, field_size, join, parse_field, split, tsize_sum
+from ipfs_kit.ipld.unixfs._wire import Link, field_size, parse_field, split, tsize_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 _FIELD_BYTES_MIN: Final = 13
 """Bytes of the smallest possible link field (identity CID of nothing, one-byte name)."""
+
+_LINK_BYTES_MIN: Final = 5
+"""Bytes of the smallest name and binary CID."""
 
 _SLACK_BYTES: Final = 64 * 1024
 """How far past the threshold a size check counts on, so that the next thousand removals need no new one."""
@@ -73,11 +78,10 @@ class Directory:
         self._names: list[bytes] | None = None
         # Size by the profile's measure: exact for a plain directory, a lower bound for a sharded one.
         self._size = self._empty_size
-        self._shrunk = False
 
     @property
     def _empty_size(self) -> int:
-        return len(join([], DIRECTORY_DATA)) if self._profile.hamt_by == "block" else 0
+        return len(join(DIRECTORY_DATA, [])) if self._profile.hamt_by == "block" else 0
 
     def _weight(self, name: bytes, cid: bytes, tsize: int) -> int:
         if self._profile.hamt_by == "block":
@@ -91,14 +95,15 @@ class Directory:
         if self._fields is not None or self._table is not None or self._hamt is not None:
             return
         base = cast(CID, self._base)
-        if base.codec != DAG_PB:
+        if plain_codec(base.codec) != DAG_PB:
             raise FormatError(f"{base} is no directory: its codec is {base.codec:#x}")
         block = load(self._get, base)
         fields, message = split(block)
         kind = TYPE_DIRECTORY if message == DIRECTORY_DATA else decode_data(message).type
         if kind == TYPE_HAMT:
             self._hamt = Hamt(self._get, self._profile.cid_head, self._profile.hamt_fanout, (base, block))
-            self._size = 0
+            # A canonical base is sharded because it is over the threshold: only edits that shrink it ask for more.
+            self._size = self._profile.hamt_threshold + 1
             self._base_tsize = len(block) + self._hamt.root.tsum
         elif kind == TYPE_DIRECTORY:
             self._fields = fields
@@ -127,7 +132,7 @@ class Directory:
             if name in table:
                 raise FormatError(f"directory {self._base} holds the name {name!r} twice")
             # Encoded anew: a foreign block may have spelled the link in another way.
-            table[name] = encode_field(cid, name, tsize)
+            table[name] = link_bytes(cid, name, tsize)
             size += self._weight(name, cid, tsize)
         self._table = table
         self._fields = None
@@ -242,12 +247,11 @@ class Directory:
                 return
             if old is not None:
                 self._size -= self._weight(name, *old)
-                self._shrunk = True
             self._size += self._weight(name, binary, tsize)
             self._modified = True
             return
         table = cast("dict[bytes, bytes]", self._table)
-        field = encode_field(binary, name, tsize)
+        field = link_bytes(binary, name, tsize)
         before = table.get(name)
         if before == field:
             return
@@ -271,7 +275,6 @@ class Directory:
         if self._hamt is not None:
             removed = cast("tuple[bytes, int]", self._hamt.remove(name))
             self._size -= self._weight(name, *removed)
-            self._shrunk = True
         else:
             cid, _, tsize = parse_field(cast("dict[bytes, bytes]", self._table).pop(name))
             self._size -= self._weight(name, cid, tsize)
@@ -291,36 +294,41 @@ class Directory:
                 table = cast("dict[bytes, bytes]", self._table)
                 self._to_hamt((key, p[0], p[2]) for key, p in ((k, parse_field(f)) for k, f in table.items()))
             return
-        if not self._shrunk or self._size > threshold:
+        if self._size > threshold:
             return
         self._size = self._measure(self._hamt, threshold + _SLACK_BYTES)
         if self._size <= threshold:
-            self._table = {n: encode_field(c, n, t) for n, c, t in self._hamt.iterate()}
+            self._table = {n: link_bytes(c, n, t) for n, c, t in self._hamt.iterate()}
             self._hamt = None
             self._names = None
-            self._shrunk = False
 
     def _measure(self, hamt: Hamt, enough: int) -> int:
         """Return the size the plain directory would have, or, once past ``enough``, a lower bound."""
         size = self._empty_size
         width = hamt.shape.width
-        # A canonical sub-shard holds two entries or more, so closed ones count before they are opened.
-        closed: list[bytes | Shard] = []
+        by_block = self._profile.hamt_by == "block"
+        # A canonical sub-shard holds two entries or more, so closed ones count before they are opened. Breadth first:
+        # the upper ones hold the most.
+        closed: deque[bytes | Shard] = deque()
         slots: list[bytes | Shard] = hamt.root.slots
-        least = 2 * (_FIELD_BYTES_MIN if self._profile.hamt_by == "block" else 5)
+        least = 2 * (_FIELD_BYTES_MIN if by_block else _LINK_BYTES_MIN)
         while True:
             for item in slots:
                 if type(item) is Shard:
                     closed.append(item)
                     continue
-                cid, label, tsize = parse_field(cast(bytes, item))
-                if len(label) > width:
-                    size += self._weight(label[width:], cid, tsize)
-                else:
+                field = cast(bytes, item)
+                cid, label, tsize = parse_field(field)
+                if len(label) == width:
                     closed.append(cid)
+                elif by_block and len(field) < 128:
+                    # All lengths inside are single bytes, with the prefix and without it.
+                    size += len(field) - width
+                else:
+                    size += self._weight(label[width:], cid, tsize)
             if not closed or size + least * len(closed) > enough:
                 return size + least * len(closed)
-            head = closed.pop()
+            head = closed.popleft()
             slots = head.slots if type(head) is Shard else cast("list[bytes | Shard]", hamt.open(cast(bytes, head))[1])
 
     # Writing.
@@ -383,9 +391,9 @@ def _name_of(field: bytes) -> bytes:
 
 
 def _write_plain(fields: list[bytes], profile: Profile, put: Put) -> tuple[CID, int]:
-    block = join(fields, DIRECTORY_DATA)
+    block = join(DIRECTORY_DATA, fields)
     cid = CID(profile.cid_head + sha256(block).digest())
-    put(cid, block)
+    cid = linked(put(cid, block), cid)
     return cid, len(block) + tsize_sum(fields)
 
 
@@ -402,7 +410,7 @@ class _Bulk:
         by_block = profile.hamt_by == "block"
         plain: dict[bytes, tuple[bytes, int]] | None = {}
         parts: list[bytearray] = []
-        size = len(join([], DIRECTORY_DATA)) if by_block else 0
+        size = len(join(DIRECTORY_DATA, [])) if by_block else 0
         for name, cid, tsize in entries:
             if not checked:
                 check_name(name)
@@ -420,7 +428,7 @@ class _Bulk:
                     self._pack(parts, key, key_cid, key_tsize)
                 plain = None
         if plain is not None:
-            return _write_plain([encode_field(plain[n][0], n, plain[n][1]) for n in sorted(plain)], profile, self._put)
+            return _write_plain([link_bytes(plain[n][0], n, plain[n][1]) for n in sorted(plain)], profile, self._put)
         return self._write(parts)
 
     def _pack(self, parts: list[bytearray], name: bytes, cid: bytes, tsize: int) -> None:
@@ -448,9 +456,9 @@ class _Bulk:
             bitmap |= 1 << number
             fields += slot_fields
             tsum += slot_tsum
-        block = join(fields, hamt_data(bitmap, shape.fanout))
+        block = join(hamt_data(bitmap, shape.fanout), fields)
         cid = CID(profile.cid_head + sha256(block).digest())
-        self._put(cid, block)
+        cid = linked(self._put(cid, block), cid)
         return cid, len(block) + tsum
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from ipfs_kit.errors import FormatError, InvalidInput
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_PB, RAW
+from ipfs_kit.ipld.codecs import DAG_PB, RAW, plain_codec
+from ipfs_kit.ipld.dag_pb import join
 from ipfs_kit.ipld.unixfs._data import (
     TYPE_DIRECTORY,
     TYPE_FILE,
@@ -21,7 +22,7 @@ from ipfs_kit.ipld.unixfs._data import (
     decode_data,
     symlink_data,
 )
-from ipfs_kit.ipld.unixfs._wire import join, split, tsize_sum
+from ipfs_kit.ipld.unixfs._wire import split, tsize_sum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +62,11 @@ _KINDS = {
 }
 
 
+def linked(answer: object, cid: CID) -> CID:
+    """The address to link to after a ``put``: the CID it answered with, as a store that encrypts does, else ``cid``."""
+    return answer if type(answer) is CID else cid
+
+
 def load(get: Get, cid: CID, budgets: Budgets = DEFAULT) -> bytes:
     """Return a block, an identity CID's from the CID itself.
 
@@ -77,10 +83,10 @@ def load(get: Get, cid: CID, budgets: Budgets = DEFAULT) -> bytes:
 
 def load_node(get: Get, cid: CID, budgets: Budgets = DEFAULT) -> tuple[list[bytes], Data, int]:
     """Return link fields, data and block length of a dag-pb UnixFS node."""
-    if cid.codec != DAG_PB:
+    if plain_codec(cid.codec) != DAG_PB:
         raise FormatError(f"{cid} is no UnixFS node: its codec is {cid.codec:#x}")
     block = load(get, cid, budgets)
-    fields, message = split(block)
+    fields, message = split(block, budgets)
     if len(fields) > budgets.links_per_node:
         raise FormatError(f"{cid} has {len(fields)} links, more than {budgets.links_per_node}")
     return fields, decode_data(message, budgets), len(block)
@@ -98,7 +104,7 @@ def entry_of(cid: CID, get: Get, tsize: int | None = None) -> Entry:
         FormatError: The block is no UnixFS node.
         BlockNotFound: The block is absent.
     """
-    if cid.codec == RAW:
+    if plain_codec(cid.codec) == RAW:
         size = len(load(get, cid))
         return Entry(cid, size if tsize is None else tsize, Kind.FILE, size)
     fields, data, block_size = load_node(get, cid)
@@ -123,9 +129,9 @@ def build_symlink(target: bytes, profile: Profile, put: Put) -> Entry:
     """
     if not target or b"\0" in target or len(target) > DEFAULT.symlink_bytes:
         raise InvalidInput(f"a symlink target has 1 to {DEFAULT.symlink_bytes} bytes and no NUL")
-    block = join([], symlink_data(target))
+    block = join(symlink_data(target), [])
     cid = CID(profile.cid_head + sha256(block).digest())
-    put(cid, block)
+    cid = linked(put(cid, block), cid)
     return Entry(cid, len(block), Kind.SYMLINK, len(target))
 
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidInput
 from ipfs_kit.ipld.budgets import DEFAULT
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_PB
+from ipfs_kit.ipld.codecs import DAG_PB, plain_codec
+from ipfs_kit.ipld.dag_pb import join, link_bytes
 from ipfs_kit.ipld.unixfs._data import HASH_MURMUR3, TYPE_HAMT, decode_data, hamt_data
-from ipfs_kit.ipld.unixfs._entry import load
+from ipfs_kit.ipld.unixfs._entry import linked, load
 from ipfs_kit.ipld.unixfs._murmur3 import murmur3_x64_64
-from ipfs_kit.ipld.unixfs._wire import Link, encode_field, join, parse_field, split, tsize_sum
+from ipfs_kit.ipld.unixfs._wire import Link, parse_field, split, tsize_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,7 @@ class Hamt:
         node = cache.get(cid)
         if node is None:
             address = CID(cid)
-            if address.codec != DAG_PB:
+            if plain_codec(address.codec) != DAG_PB:
                 raise FormatError(f"{address} stands where a HAMT node must be")
             block = load(self._get, address)
             _, bitmap, fields = parse_shard(address, block, self.shape.fanout)
@@ -232,7 +233,7 @@ class Hamt:
         bit = 1 << number
         at = (node.bitmap & bit - 1).bit_count()
         if not node.bitmap & bit:
-            node.slots.insert(at, encode_field(cid, shape.prefixes[number] + name, tsize))
+            node.slots.insert(at, link_bytes(cid, shape.prefixes[number] + name, tsize))
             node.bitmap |= bit
             node.tsum += tsize
             node.dirty = True
@@ -246,7 +247,7 @@ class Hamt:
             old_name = label[shape.width :]
             if old_name == name:
                 if old_cid != cid or old_tsize != tsize:
-                    node.slots[at] = encode_field(cid, label, tsize)
+                    node.slots[at] = link_bytes(cid, label, tsize)
                     node.tsum += tsize - old_tsize
                     node.dirty = True
                 return old_cid, old_tsize
@@ -292,7 +293,7 @@ class Hamt:
         elif len(item.slots) == 1 and type(item.slots[0]) is bytes:
             cid, label, tsize = parse_field(item.slots[0])
             if len(label) > shape.width:
-                node.slots[at] = encode_field(cid, shape.prefixes[number] + label[shape.width :], tsize)
+                node.slots[at] = link_bytes(cid, shape.prefixes[number] + label[shape.width :], tsize)
                 node.tsum += tsize
         return removed
 
@@ -309,16 +310,16 @@ class Hamt:
                 continue
             if item.dirty or item.origin is None:
                 cid, tsize = self._flush(item, put)
-                field = encode_field(cid.binary, self.shape.prefixes[item.number], tsize)
+                field = link_bytes(cid.binary, self.shape.prefixes[item.number], tsize)
             else:
                 field = item.origin
                 tsize = parse_field(field)[2]
             slots[at] = field
             node.tsum += tsize
         fields = cast("list[bytes]", slots)
-        block = join(fields, hamt_data(node.bitmap, self.shape.fanout))
+        block = join(hamt_data(node.bitmap, self.shape.fanout), fields)
         cid = CID(self._cid_head + sha256(block).digest())
-        put(cid, block)
+        cid = linked(put(cid, block), cid)
         node.dirty = False
         if node is not self.root:
             self._remember(cid.binary, (node.bitmap, fields, len(block)))
@@ -353,14 +354,14 @@ def write_sorted(
         bitmap |= 1 << number
         if stop - at == 1:
             _, name, cid, tsize = items[at]
-            fields.append(encode_field(cid, shape.prefixes[number] + name, tsize))
+            fields.append(link_bytes(cid, shape.prefixes[number] + name, tsize))
         else:
             below = write_sorted(items[at:stop], shape, cid_head, depth + 1, put)
-            block = join(below[1], hamt_data(below[0], shape.fanout))
+            block = join(hamt_data(below[0], shape.fanout), below[1])
             child = CID(cid_head + sha256(block).digest())
-            put(child, block)
+            child = linked(put(child, block), child)
             tsize = len(block) + below[2]
-            fields.append(encode_field(child.binary, shape.prefixes[number], tsize))
+            fields.append(link_bytes(child.binary, shape.prefixes[number], tsize))
         tsum += tsize
         at = stop
     return bitmap, fields, tsum

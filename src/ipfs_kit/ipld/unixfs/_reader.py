@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidInput
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import RAW
+from ipfs_kit.ipld.codecs import RAW, plain_codec
 from ipfs_kit.ipld.unixfs._data import TYPE_DIRECTORY, TYPE_FILE, TYPE_HAMT, TYPE_RAW, Data
 from ipfs_kit.ipld.unixfs._entry import load, load_node
 from ipfs_kit.ipld.unixfs._wire import parse_field
@@ -47,7 +47,7 @@ def load_file_node(get: Get, cid: CID, start: int, budgets: Budgets) -> FileNode
         InvalidInput: It is a directory or symlink.
         BudgetExceeded: It claims more content than is allowed.
     """
-    if cid.codec == RAW:
+    if plain_codec(cid.codec) == RAW:
         block = load(get, cid, budgets)
         return FileNode(start, block, [], [len(block)])
     fields, data, block_size = load_node(get, cid, budgets)
