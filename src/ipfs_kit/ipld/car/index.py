@@ -116,7 +116,7 @@ class CarIndex:
                 high = middle
         offsets: list[int] = []
         at = low * width
-        while run[at : at + width - 8] == digest:
+        while at < len(run) and run[at : at + width - 8] == digest:
             offsets.append(_U64.unpack_from(run, at + width - 8)[0])
             at += width
         return offsets
