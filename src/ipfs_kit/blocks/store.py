@@ -595,6 +595,8 @@ class PackStore(Collecting, BlockStore):
     def orphan(self) -> None:
         """Make this object refuse every call in a forked child, and let go of the parent's packs."""
         self._forked = True
+        self._index.orphan()
+        self._windows.orphan()
         for writer in (*self._full, *self._writers.values()):
             writer.close()
 

@@ -104,6 +104,11 @@ class Windows:
         for lock in self._locks:
             lock.close()
 
+    def orphan(self) -> None:
+        """In a forked child: let go of the lock files without unlocking the parent's windows."""
+        for lock in self._locks:
+            lock.orphan()
+
     def _enter(self) -> int:
         for _ in range(_JOIN_TRIES):
             epoch = self.epoch()

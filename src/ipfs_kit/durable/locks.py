@@ -178,6 +178,10 @@ class FileLock:
                 fd, self._fd = self._fd, -1
                 os.close(fd)
 
+    def orphan(self) -> None:
+        """In a forked child: close the inherited descriptor, which leaves the parent's lock alone."""
+        self._after_fork()
+
     def holder(self) -> Holder | None:
         """The last exclusive holder that wrote its name, or None."""
         return read_holder(self.path)

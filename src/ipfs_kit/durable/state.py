@@ -541,6 +541,7 @@ class StateDB:
             clean: No connection was open at the fork, so the child may open the file anew.
         """
         self._forked = True
+        self._lock.orphan()
         if not clean:
             _tainted.add(self._key)
 
