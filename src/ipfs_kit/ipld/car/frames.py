@@ -231,7 +231,7 @@ def recover(file: BinaryIO, offset: int, budgets: Budgets = DEFAULT) -> Recovere
     """Find how far a file that may have been torn by a crash is good, verifying every block on the way.
 
     A crash can leave a half-written section, zeros, or old bytes where the file grew before its content arrived; all of
-    them end the good part at the section before.
+    them end the good part at the section before. So does a section of an identity CID, which vouches only for itself.
 
     Args:
         file: A seekable CARv1 file opened for reading.
@@ -246,6 +246,9 @@ def recover(file: BinaryIO, offset: int, budgets: Budgets = DEFAULT) -> Recovere
             data = file.read(section.size)
             if len(data) != section.size:
                 raise FormatError(f"section at offset {section.offset} is cut off")
+            if section.cid.is_identity:
+                # Zeros after a torn identity CID read as another, just as valid: such a section proves nothing.
+                raise FormatError(f"section at offset {section.offset} holds an identity CID, which no pack stores")
             section.cid.check(data)
             good.append(section)
     except (IntegrityError, InvalidInput, Unsupported) as exc:
