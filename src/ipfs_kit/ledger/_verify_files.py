@@ -10,7 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ipfs_kit.errors import KitError
 from ipfs_kit.ipld import CID, dag_cbor
@@ -180,7 +180,7 @@ class FilesCheck:
         return stored
 
     def _entries_of(self, base: int, records: list[bytes | None], stored: bytes | None) -> list[bytes]:
-        """Entries of records some of which are not kept: those come from the bundle, which the root then vouches for."""
+        """Entries of records some of which are not kept: theirs come from the bundle, for which the root vouches."""
         entries: list[bytes] = []
         for at, record in enumerate(records):
             if record is not None:
@@ -265,7 +265,7 @@ class FilesCheck:
             self._fault(where, "is no manifest of this log")
             return None
         self._manifest_records(where, body)
-        return body
+        return cast(dict[str, Any], body)
 
     def _manifest_records(self, where: str, body: dict[str, Any]) -> None:
         first, records = body["first"], body["records"]
@@ -282,7 +282,7 @@ class FilesCheck:
     # -- names ---------------------------------------------------------------------------------------------------
 
     def check_names(self) -> None:
-        """Account for every file: partial tiles against the rows at the end, segments by their names, others refused."""
+        """Account for every file: partial tiles against the last rows, segments by their names; others are faults."""
         for level in range(len(self.tree.rows)):
             self._check_last(level)
         self._check_last_bundle()
@@ -384,7 +384,7 @@ class FilesCheck:
             data = read_file(self._path(name)) or b""
             try:
                 CID.parse(name.removeprefix("segments/").removesuffix(".manifest")).check(data)
-                first = int(dag_cbor.decode(data)["first"])  # type: ignore[call-overload, index]  # checked by except
+                first = int(dag_cbor.decode(data)["first"])
             except (KitError, KeyError, TypeError, ValueError):
                 self._fault(name, "its bytes are not what its name says: restore it from a backup")
                 return True

@@ -46,7 +46,7 @@ SCHEMA: Final = Schema(
         ),
     ),
 )
-"""``ledger_logs.size`` and ``root`` are the high-water mark of decision 16: what has been integrated and may be signed."""
+"""``ledger_logs.size`` and ``root`` are the high-water mark of decision 16: what is integrated and may be signed."""
 
 _COUNT: Final = struct.Struct(">I")
 _COLUMNS: Final = "first_index, count, op_id_min, op_id_max, time_min, time_max, checksum, payload"
@@ -88,7 +88,7 @@ class Batch(NamedTuple):
     """One row of ``batches`` with a checked payload."""
 
     first_index: int
-    count: int
+    count: int  # type: ignore[assignment]  # a record count, over tuple.count, which nobody needs here
     op_id_min: bytes
     op_id_max: bytes
     time_min: int
@@ -152,7 +152,7 @@ def insert(
     """Append one batch row; the caller moves ``next_index`` in the same transaction."""
     payload = frame(records)
     tx.execute(
-        f"INSERT INTO batches(log, {_COLUMNS}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  constant column list
+        f"INSERT INTO batches(log, {_COLUMNS}) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             log,
             first_index,
@@ -334,7 +334,8 @@ class Reader:
             if self.segments is not None:
                 found += [(log, index) for index in self.segments.find(log, op_id)]
             rows = self._state.query(
-                "SELECT first_index FROM batches WHERE log = ? AND op_id_min <= ? AND op_id_max >= ? ORDER BY first_index",
+                "SELECT first_index FROM batches WHERE log = ? AND op_id_min <= ? AND op_id_max >= ? "
+                "ORDER BY first_index",
                 (log, op_id, op_id),
             )
             for (first_index,) in rows:
@@ -347,7 +348,7 @@ class Reader:
         return sorted(set(found), key=lambda place: (LOGS.index(place[0]), place[1]))
 
     def index_at_time(self, log: str, time_ns: int) -> int | None:
-        """The largest index whose recorded time is at or before a time; None when the log begins later (decision 23)."""
+        """The largest index whose recorded time is at or before a time; None when the log begins later [23]."""
         rows = self._state.query(
             "SELECT first_index FROM batches WHERE log = ? AND time_min <= ? ORDER BY first_index DESC LIMIT 1",
             (log, time_ns),

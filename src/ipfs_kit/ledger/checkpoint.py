@@ -1,7 +1,7 @@
 """Signed checkpoints: C2SP tlog-checkpoint bodies in C2SP signed-note envelopes.
 
-The note text is ``origin``, ``size``, base64 ``root``, then extension lines. The log signs with Ed25519 under a key named
-like its origin. Cosignatures of witnesses (C2SP tlog-cosignature) are further signature lines; they are kept and counted,
+The note text is ``origin``, ``size``, base64 ``root``, then extension lines. The log signs with Ed25519 under a key
+named like its origin. Cosignatures of witnesses (C2SP tlog-cosignature) are further signature lines; they are parsed,
 and checked by whoever holds the witnesses' keys. In ``main``'s checkpoint one extension line ``bulk SIZE ROOT`` carries
 the other log's latest root (decision 15).
 """

@@ -353,7 +353,8 @@ class Committer:
 
     def _run_effect(self, tx: Tx, item: Item, into: _Pending) -> None:
         draft, effect = item.draft, item.effect
-        assert draft is not None and effect is not None
+        assert draft is not None
+        assert effect is not None
         tx.op_index = into.first_index + len(into.records)
         error: KitError
         try:

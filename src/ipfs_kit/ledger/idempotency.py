@@ -23,7 +23,10 @@ LEASE_NS: Final = 10 * 60 * 1_000_000_000
 _POLL_S: Final = 0.02
 _PRUNE_ROWS: Final = 100
 
-_SELECT: Final = "SELECT request_hash, op_id, done, result, expires_ns FROM idempotency WHERE principal = ? AND operation = ? AND key = ?"
+_SELECT: Final = (
+    "SELECT request_hash, op_id, done, result, expires_ns FROM idempotency "
+    "WHERE principal = ? AND operation = ? AND key = ?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +195,7 @@ def _write(
     expires_ns: int,
 ) -> None:
     tx.execute(
-        "INSERT OR REPLACE INTO idempotency(principal, operation, key, request_hash, op_id, done, result, created_ns, expires_ns) "
-        "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO idempotency(principal, operation, key, request_hash, op_id, done, result, created_ns, "
+        "expires_ns) VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (principal, operation, key, request_hash, op_id, done, result, now_ns, expires_ns),
     )

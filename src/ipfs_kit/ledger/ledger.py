@@ -123,8 +123,8 @@ class Ledger:
             effect: Runs inside the transaction; its record is always acknowledged ``fsync``.
 
         Returns:
-            A ticket. With ``ack='buffered'`` and no effect it is done at once, its receipt without an index; the record is
-            durable within 50 ms, unless the process is killed before.
+            A ticket. With ``ack='buffered'`` and no effect it is done at once, its receipt without an index; the
+            record is durable within 50 ms, unless the process is killed before.
 
         Raises:
             ReadOnly: The ledger is open for reading only.

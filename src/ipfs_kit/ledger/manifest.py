@@ -1,8 +1,8 @@
 """Manifests: the identity of a batch of records (decision 15), independent of segments and of pyarrow.
 
-A manifest is a dag-cbor block ``ledger/<log>/manifests/<its CID>``: a map with ``v`` (1), ``log``, ``origin``, ``first``,
-``last``, ``count``, ``size`` and ``root`` (the tree right after ``last``), ``records`` (CIDs as links, in order) and ``prev`` (link
-to the manifest before, or null). Consecutive manifests cover a log without gaps.
+A manifest is a dag-cbor block ``ledger/<log>/manifests/<its CID>``: a map with ``v`` (1), ``log``, ``origin``,
+``first``, ``last``, ``count``, ``size`` and ``root`` (the tree right after ``last``), ``records`` (CIDs as links, in
+order) and ``prev`` (link to the manifest before, or null). Consecutive manifests cover a log without gaps.
 """
 
 from __future__ import annotations

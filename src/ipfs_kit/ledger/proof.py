@@ -1,7 +1,7 @@
 """Proofs that an op is in a log, as one self-contained text (C2SP tlog-proof@v1), from tiles only.
 
-The ``extra`` line carries the encoded record, from which a verifier derives the entry: record -> CID -> leaf. Of a record
-that is not kept any more it carries the 36-byte CID instead; the first byte (0x01 for a CID, 0x98 for a record) tells.
+The ``extra`` line carries the encoded record, from which a verifier derives the entry: record -> CID -> leaf. Of a
+record that is not kept any more it carries the 36-byte CID instead.
 """
 
 from __future__ import annotations

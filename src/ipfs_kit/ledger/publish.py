@@ -163,7 +163,8 @@ class Publisher:
             growth = Growth(files, state.size)
             if growth.root() != state.root:
                 raise IntegrityError(
-                    f"the tiles of log {log} do not give the root in state.db at {state.size}: nothing is signed; run ledger verify"
+                    f"the tiles of log {log} do not give the root in state.db at {state.size}: "
+                    "nothing is signed; run ledger verify"
                 )
             stop = min(state.next_index, state.size + LEAVES_PER_SWAP)
             for batch in batches.batches(self._state, log, state.size, stop):
@@ -180,13 +181,14 @@ class Publisher:
     def _check_signed(self, log: str, signed: Checkpoint, state: batches.LogState) -> None:
         if signed.size > state.size:
             raise IntegrityError(
-                f"the checkpoint of log {log} covers {signed.size} records but state.db knows {state.size}: it was truncated "
-                "or restored from an older copy; nothing is signed; run ledger verify"
+                f"the checkpoint of log {log} covers {signed.size} records but state.db knows {state.size}: "
+                "it was truncated or restored from an older copy; nothing is signed; run ledger verify"
             )
         root = state.root if signed.size == state.size else merkle.root(self.files[log].nodes(signed.size), signed.size)
         if root != signed.root:
             raise IntegrityError(
-                f"log {log} does not extend its signed checkpoint at {signed.size}: nothing is signed; run ledger verify"
+                f"log {log} does not extend its signed checkpoint at {signed.size}: nothing is signed; "
+                "run ledger verify"
             )
 
     def _check_extends(self, log: str, old: int, old_root: bytes, growth: Growth) -> None:

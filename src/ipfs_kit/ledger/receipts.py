@@ -172,10 +172,19 @@ class Ticket:
                     return
         fn(self)
 
-    def settle(self, receipt: Any) -> None:
-        """Complete a ticket that nobody else has seen yet."""
+    def settle(
+        self, receipt: Any, error: BaseException | None = None
+    ) -> tuple[threading.Lock | None, list[Callable[[Ticket], None]] | None]:
+        """Note the result; the caller holds the module's guard, or nobody else has seen the ticket yet.
+
+        Returns:
+            The gate to open and the callbacks to call, if any.
+        """
         self._receipt = receipt
+        self._error = error
         self._done = True
+        callbacks, self._callbacks = self._callbacks, None
+        return self._gate, callbacks
 
     def _wait(self, timeout_s: float | None) -> bool:
         with _guard:
@@ -201,14 +210,11 @@ def complete(finished: Sequence[tuple[Ticket, Any, BaseException | None]]) -> No
     callbacks: list[tuple[Ticket, list[Callable[[Ticket], None]]]] = []
     with _guard:
         for ticket, receipt, error in finished:
-            ticket._receipt = receipt
-            ticket._error = error
-            ticket._done = True
-            if ticket._gate is not None:
-                gates.append(ticket._gate)
-            if ticket._callbacks is not None:
-                callbacks.append((ticket, ticket._callbacks))
-                ticket._callbacks = None
+            gate, waiting = ticket.settle(receipt, error)
+            if gate is not None:
+                gates.append(gate)
+            if waiting is not None:
+                callbacks.append((ticket, waiting))
     for gate in gates:
         gate.release()
     for ticket, functions in callbacks:

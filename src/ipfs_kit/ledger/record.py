@@ -117,8 +117,8 @@ class Draft:
         log: ``main`` (state changes, audit, denials) or ``bulk`` (reads, telemetry).
         ack: ``fsync`` or ``buffered``; an operation with an effect is always ``fsync``.
         stream: Family of ops, for example the toolset.
-        subject: Surrogate id whose key seals the personal fields; None leaves them readable by anyone, for records about
-            no person.
+        subject: Surrogate id whose key seals the personal fields; None leaves them readable by anyone, for
+            records about no person.
         target: What it is done to, for example a bucket path.
         args: Redacted arguments of dag-cbor types.
         effect: The lossless effect of dag-cbor types, or the CID of a block that holds it.

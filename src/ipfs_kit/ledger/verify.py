@@ -175,7 +175,8 @@ class _LogCheck:
         if head.size > self._state.size:
             self._faults.add(
                 where,
-                f"covers {head.size} records, state.db only {self._state.size}: the log was truncated or restored from an older copy",
+                f"covers {head.size} records, state.db only {self._state.size}: "
+                "the log was truncated or restored from an older copy",
             )
         self.want(head.size, head.root, "the signed checkpoint")
         return head
@@ -232,7 +233,8 @@ class _LogCheck:
             if expected != root:
                 self._faults.add(
                     f"log {self.log}",
-                    f"the root of its first {size} records is not that of {who}: history was rewritten or the mark damaged",
+                    f"the root of its first {size} records is not that of {who}: "
+                    "history was rewritten or the mark damaged",
                 )
 
     def _chunks(self) -> Iterator[tuple[int, list[bytes | None]]]:
