@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ipfs_kit.blocks.pins import PinChange
 from ipfs_kit.durable import Tx
 from ipfs_kit.errors import Conflict, InvalidInput
 from ipfs_kit.ipld import CID
@@ -14,29 +16,61 @@ from ipfs_kit.operations.catalogue import CATALOGUE
 if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
 
-PinChange = Callable[[Tx], dict[str, Any]]
-"""Changes pins inside the transaction and returns what changed, dag-cbor types."""
+PinStep = Callable[[Tx], PinChange]
+"""Adds or removes one pin inside the transaction."""
 
 
-def pin_effect(change: PinChange, value: Any, *, before: CID | None = None, after: CID | None = None) -> Effect:
-    """One change of pins as an effect with a given result."""
-    return pins_effect([change], value, before=before, after=after)
+def add_pin(step: PinStep) -> Callable[[Tx], dict[str, Any]]:
+    """A step that adds a pin, described losslessly for the record."""
+    return lambda tx: _described("add", step(tx))
 
 
-def pins_effect(changes: Sequence[PinChange], value: Any, *, before: CID | None = None, after: CID | None = None) -> Effect:
+def remove_pin(step: PinStep) -> Callable[[Tx], dict[str, Any]]:
+    """A step that removes a pin, described losslessly for the record."""
+    return lambda tx: _described("remove", step(tx))
+
+
+def _described(what: str, change: PinChange) -> dict[str, Any]:
+    before = change.before if what == "add" else None
+    return {
+        "change": what if change.changed else "none",
+        "cid": change.pin.cid,
+        "kind": str(change.pin.kind),
+        "name": change.pin.name,
+        "before": None if before is None else {"cid": before.cid, "kind": str(before.kind), "name": before.name},
+    }
+
+
+def pins_effect(
+    steps: Sequence[Callable[[Tx], dict[str, Any]]], value: Any, *, before: CID | None = None, after: CID | None = None
+) -> Effect:
     """Changes of pins as one effect; its record says losslessly what each changed.
 
     Args:
-        changes: Applied in order.
+        steps: From ``add_pin`` and ``remove_pin``, applied in order.
         value: The operation's result.
         before: CID before.
         after: CID after.
     """
 
     def apply(tx: Tx) -> Outcome:
-        return Outcome(value, effect={"pins": [change(tx) for change in changes]}, before=before, after=after)
+        return Outcome(value, effect={"pins": [step(tx) for step in steps]}, before=before, after=after)
 
     return apply
+
+
+def _inverted(engine: Engine, done: dict[str, Any]) -> list[Callable[[Tx], dict[str, Any]]]:
+    """Steps that take one described change of pins back."""
+    now_ns = time.time_ns()
+    target = done["name"] or done["cid"]
+    if done["change"] == "add":
+        steps = [remove_pin(engine.pins.remove(target, now_ns=now_ns))]
+        if (was := done["before"]) is not None:
+            steps.append(add_pin(engine.pins.add(was["cid"], was["kind"], was["name"], now_ns=now_ns)))
+        return steps
+    if done["change"] == "remove":
+        return [add_pin(engine.pins.add(done["cid"], done["kind"], done["name"], now_ns=now_ns))]
+    return []
 
 
 def with_value(effect: Effect, value: Callable[[Any], Any]) -> Effect:
@@ -77,5 +111,5 @@ def undo_effect(engine: Engine, op: str) -> Effect:
     effect = engine.views.effect(opened.effect)
     if effect is None:
         raise Conflict(f"the effect of {log}:{index} was erased with its subject's key; it cannot be undone")
-    changes = [engine.pins.invert(change) for change in reversed(effect["pins"])]
-    return pins_effect(changes, {"undone": f"{log}:{index}"})
+    steps = [step for done in reversed(effect["pins"]) for step in _inverted(engine, done)]
+    return pins_effect(steps, {"undone": f"{log}:{index}"})

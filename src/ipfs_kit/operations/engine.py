@@ -10,8 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit import blocks, buckets
-from ipfs_kit.blocks import PackStore, Pins
+from ipfs_kit import buckets
+from ipfs_kit.blocks.holds import HOLDS_SCHEMA, Holds
+from ipfs_kit.blocks.pins import PINS_SCHEMA, Pins
+from ipfs_kit.blocks.store import PackStore
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
 from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
@@ -19,7 +21,6 @@ from ipfs_kit.ipld import CID
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import batches, segments
 from ipfs_kit.ledger.ledger import Ledger
-from ipfs_kit.ledger.segments import Segments
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
@@ -38,21 +39,20 @@ class Engine:
     def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float) -> None:
         self.path = path
         self.read_only = read_only
-        schemas = (*blocks.SCHEMAS, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
+        schemas = (PINS_SCHEMA, HOLDS_SCHEMA, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.keys = KeyRing.open(path / "keys", not read_only, read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.blocks = PackStore.open(path, self.state, read_only=read_only)
         self.pins = Pins(self.state, self.blocks)
-        self.segments = Segments(self.state, path, self._leaves)
+        self.holds = Holds(self.state)
         self.ledger = Ledger.open(
-            path,
+            path / "ledger",
             self.state,
             self.keys,
             sync_blocks=self.blocks.sync,
             now_ns=time.time_ns,
             random=os.urandom,
             read_only=read_only,
-            segments=self.segments,
         )
         self.buckets = Buckets(self.state, self.blocks, self.keys, time.time_ns, op_at_time=self._op_at_time)
         self._actors: dict[str, str] = {}
@@ -148,10 +148,6 @@ class Engine:
     def _op_at_time(self, time_ns: int) -> int:
         found = self.ledger.index_at_time(time_ns)
         return -1 if found is None else found
-
-    def _leaves(self, log: str, start: int, stop: int) -> Iterator[bytes]:
-        """Leaf hashes of a log from its level-0 tiles, for sealing."""
-        return self.ledger.leaves(log, start, stop)
 
     def close(self) -> None:
         """Release one handle; the last one flushes, snapshots, publishes and closes."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from ipfs_kit.durable import Tx
 from ipfs_kit.errors import Expired, InvalidInput
 from ipfs_kit.ipld import CID, dag_cbor
-from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.keys.sealing import seal, unseal
 from ipfs_kit.ledger import Effect, Outcome, idempotency
 from ipfs_kit.ledger.idempotency import Replay, Stored
@@ -88,5 +87,5 @@ class Once:
         if stored.result is not None:
             value = dag_cbor.decode(unseal(self._secret, stored.op_id, "result", stored.result))
         log, index = self._engine.find_op(stored.op_id.hex())
-        record = CID.of(self._engine.ledger.record_at(log, index), DAG_CBOR)
+        record = self._engine.ledger.record_cid(log, index)
         return Result(value, stored.op_id.hex(), log, index, record, record, "fsync", replayed=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit.buckets.commits import decode as decode_commit
+from ipfs_kit.buckets import LogEntry
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
+from ipfs_kit.ledger import Record
 from ipfs_kit.operations.toolsets.ledger import OpInfo
 from ipfs_kit.operations.toolsets.store import StoreInfo
 from ipfs_kit.operations.toolsets.versions import CommitInfo
@@ -28,20 +29,19 @@ class Views:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def op(self, log: str, index: int, data: bytes) -> OpInfo:
+    def op(self, log: str, index: int, record: Record) -> OpInfo:
         """One record with its personal fields opened.
 
         Args:
             log: Its log.
             index: Its index there.
-            data: The encoded record.
+            record: The decoded record.
         """
-        opened = self._engine.ledger.open_record(data)
-        record = opened.record
+        opened = self._engine.ledger.open_record(record)
         return OpInfo(
             op=f"{log}:{index}",
             op_id=record.op_id.hex(),
-            cid=CID.of(data, DAG_CBOR),
+            cid=self._engine.ledger.record_cid(log, index),
             time=iso_time(record.time_ns),
             operation=record.operation,
             surface=record.surface,
@@ -64,12 +64,10 @@ class Views:
             return dag_cbor.decode(self._engine.blocks.get(effect))
         return effect
 
-    def commit(self, cid: CID) -> CommitInfo:
-        """One commit with its message, if its author's key exists."""
-        commit = decode_commit(self._engine.blocks.get(cid))
-        key = self._engine.keys.subject_key(commit.author) if commit.author else None
-        name = self._engine.keys.subject_name(commit.author) if commit.author else None
-        return CommitInfo(cid, commit.root, list(commit.parents), iso_time(commit.time_ns), name, commit.open_message(key))
+    def commit(self, entry: LogEntry) -> CommitInfo:
+        """One commit with its author's name, if the author's key exists."""
+        name = self._engine.keys.subject_name(entry.author) if entry.author else None
+        return CommitInfo(entry.cid, entry.root, list(entry.parents), iso_time(entry.time_ns), name, entry.message)
 
     def store(self) -> StoreInfo:
         """The store and its sizes."""

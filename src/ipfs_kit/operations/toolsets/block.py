@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ipfs_kit.errors import Held
+from ipfs_kit.errors import BudgetExceeded, Held
 from ipfs_kit.ipld import CID, codecs
+from ipfs_kit.ipld.links import links
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -50,12 +51,9 @@ def block_put(
     hash: Annotated[Hash, Arg("hash function of the CID")] = "sha2-256",  # noqa: A002 - the field's standard term
 ) -> BlockInfo:
     """Store one block and return its CID."""
-    from ipfs_kit.errors import BudgetExceeded
-    from ipfs_kit.ipld import links
-
     if len(data) > BLOCK_BYTES_MAX:
         raise BudgetExceeded(f"a block holds at most {BLOCK_BYTES_MAX} bytes, these are {len(data)}: use store.add for files")
-    cid = CID.of(data, codecs.CODEC_CODES[codec], codecs.HASH_CODES[hash])
+    cid = CID.of(data, codecs.codec_code(codec), codecs.hash_code(hash))
     links(cid, data)  # refuses bytes that do not parse by the codec they claim
 
     def prepare() -> Effect:

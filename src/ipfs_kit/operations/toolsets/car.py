@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from time import time_ns
 from typing import Annotated
 
 from ipfs_kit.errors import InvalidInput, NotFound
-from ipfs_kit.ipld import CID, car, resolve, walk
+from ipfs_kit.ipld import CID, car
+from ipfs_kit.ipld.resolve import resolve
+from ipfs_kit.ipld.walk import blocks as walk_blocks
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
-from ipfs_kit.operations.effects import pins_effect
+from ipfs_kit.operations.effects import add_pin, pins_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ def car_export(
 
     def blocks() -> object:
         nonlocal count, size
-        for cid, data in walk(root, ctx.engine.blocks.get):
+        for cid, data in walk_blocks([root], ctx.engine.blocks.get):
             count += 1
             size += len(data)
             if count % 256 == 0:
@@ -92,7 +95,7 @@ def car_import(
         roots = list(reader.roots)
 
         def prepare() -> Effect:
-            pins = [ctx.engine.pins.add(root, "recursive", None) for root in roots] if pin else []
+            pins = [add_pin(ctx.engine.pins.add(root, now_ns=time_ns())) for root in roots] if pin else []
             info = CarInfo(roots[0] if roots else None, roots, totals[0], totals[1])
             if pins:
                 return pins_effect(pins, info, after=info.cid)

@@ -6,8 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from ipfs_kit.errors import InvalidInput
-from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json, dag_pb, links, resolve, walk
+from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json
+from ipfs_kit.ipld.links import links
+from ipfs_kit.ipld.resolve import get_value, resolve
+from ipfs_kit.ipld.walk import walk
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -62,7 +64,7 @@ def dag_put(
     """Store a node given as dag-json and return its CID."""
     value = dag_json.decode(node.encode("utf-8"))
     data = dag_cbor.encode(value) if codec == "dag-cbor" else dag_json.encode(value)
-    cid = CID.of(data, codecs.CODEC_CODES[codec])
+    cid = CID.of(data, codecs.codec_code(codec))
 
     def prepare() -> Effect:
         new = ctx.engine.blocks.put(cid, data, verify=False)
@@ -75,38 +77,14 @@ def dag_put(
 @operation("dag.get", Mode.READ, "block:read")
 def dag_get(ctx: Context, path: Reference) -> Any:
     """Return the node a path leads to, as dag-json values."""
-    found = resolve(ctx.engine.blocks.get, path)
-    data = ctx.engine.blocks.get(found.cid)
-    if found.cid.codec == codecs.DAG_CBOR:
-        value = dag_cbor.decode(data)
-    elif found.cid.codec == codecs.DAG_JSON:
-        value = dag_json.decode(data)
-    elif found.cid.codec == codecs.DAG_PB:
-        node = dag_pb.decode(data)
-        value = {
-            "Data": node.data,
-            "Links": [{"Hash": link.cid, "Name": link.name.decode("utf-8", "replace"), "Tsize": link.tsize} for link in node.links],
-        }
-    else:
-        value = data
-    for part in filter(None, found.remainder.split("/")):
-        value = _step(value, part, path)
-    return json.loads(dag_json.encode(value))
-
-
-def _step(value: Any, part: str, path: str) -> Any:
-    if isinstance(value, dict) and part in value:
-        return value[part]
-    if isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-        return value[int(part)]
-    raise InvalidInput(f"{path}: there is no {part!r} at this place")
+    return json.loads(dag_json.encode(get_value(ctx.engine.blocks.get, path)))
 
 
 @operation("dag.resolve", Mode.READ, "block:read")
 def dag_resolve(ctx: Context, path: Reference) -> Resolved:
     """Return the CID a path leads to and what remains of the path inside that block."""
     found = resolve(ctx.engine.blocks.get, path)
-    return Resolved(found.cid, found.remainder)
+    return Resolved(found.cid, "/".join(found.remainder))
 
 
 @operation("dag.links", Mode.READ, "block:read", aliases=("refs",))
@@ -121,9 +99,9 @@ def dag_stat(ctx: Context, path: Reference) -> DagStat:
     """Count the distinct blocks below a path and their bytes."""
     root = resolve(ctx.engine.blocks.get, path).cid
     blocks = size = 0
-    for _cid, data in walk(root, ctx.engine.blocks.get):
+    for visit in walk([root], ctx.engine.blocks.get):
         blocks += 1
-        size += len(data)
+        size += len(visit.data)
         if blocks % 1000 == 0:
             ctx.progress(blocks, unit="blocks")
     return DagStat(root, blocks, size)

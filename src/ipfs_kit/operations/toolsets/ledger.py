@@ -102,7 +102,7 @@ def ledger_tail(
     """Return the newest ops of a log, or those after a cursor."""
     size = ctx.engine.ledger.size(log)
     start = max(0, size - limit) if cursor is None else _index(cursor)
-    ops = [ctx.engine.views.op(log, index, data) for index, data in ctx.engine.ledger.read(log, start, min(size, start + limit))]
+    ops = [ctx.engine.views.op(log, index, record) for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))]
     return OpPage(ops, str(start + len(ops)))
 
 
@@ -292,7 +292,7 @@ def ledger_seal(ctx: Context, log: Log = "main") -> SealInfo:
     """Move all published records of a log into compressed Parquet segments."""
     ctx.announce({"log": log})
     ctx.engine.ledger.publish()
-    sealed = ctx.engine.segments.seal(log, SealPolicy(age_s=0), time_ns())
+    sealed = ctx.engine.ledger.segments.seal(log, SealPolicy(age_s=0), time_ns())
     return SealInfo(len(sealed), sum(segment.count for segment in sealed))
 
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import time_ns
 from typing import Annotated, Any, Literal
 
 from ipfs_kit.buckets.model import Page, Problem, Stat
 from ipfs_kit.errors import IntegrityError, InvalidInput
-from ipfs_kit.ipld import CID, resolve
+from ipfs_kit.ipld import CID
+from ipfs_kit.ipld.resolve import resolve
 from ipfs_kit.ipld.unixfs import DEFAULT_PROFILE, PROFILES, Directory, Entry, Kind, entry_of, open_file
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
-from ipfs_kit.operations.effects import pin_effect
+from ipfs_kit.operations.effects import add_pin, pins_effect
 from ipfs_kit.operations.results import Content
 from ipfs_kit.operations.toolsets.files import content_of
 
@@ -105,7 +107,8 @@ def store_add(
 
         def prepare() -> Effect:
             if pin:
-                return pin_effect(ctx.engine.pins.add(info.cid, "recursive", None, complete=True), info, after=info.cid)
+                step = ctx.engine.pins.add(info.cid, now_ns=time_ns())
+                return pins_effect([add_pin(step)], info, after=info.cid)
             return lambda tx: Outcome(info, effect={"pins": [], "root": info.cid}, after=info.cid)
 
         added: AddInfo = ctx.commit(prepare)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ipfs_kit.buckets.model import Applied, Change, Committed, Status
+from ipfs_kit.buckets.refs import RefPage
 from ipfs_kit.ipld import CID
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -84,6 +85,11 @@ class RefList:
     refs: list[RefInfo]
 
 
+def ref_list(page: RefPage) -> RefList:
+    """Refs without their namespace."""
+    return RefList([RefInfo(ref.name.partition("/")[2], ref.value.commit) for ref in page.refs])
+
+
 @operation("versions.status", Mode.READ, "files:read", target=_bucket)
 def versions_status(
     ctx: Context, bucket: Bucket, limit: Annotated[int, Arg("most changes listed", minimum=1, maximum=100_000)] = 1000
@@ -149,7 +155,7 @@ def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> Re
 @operation("versions.branch_list", Mode.READ, "files:read", target=_bucket)
 def branch_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the branches of a bucket."""
-    return RefList([RefInfo(ref.name, ref.commit) for ref in ctx.engine.buckets.branches(bucket)])
+    return ref_list(ctx.engine.buckets.branches(bucket))
 
 
 @operation("versions.branch_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
@@ -171,7 +177,7 @@ def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefIn
 @operation("versions.tag_list", Mode.READ, "files:read", target=_bucket)
 def tag_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the tags of a bucket."""
-    return RefList([RefInfo(ref.name, ref.commit) for ref in ctx.engine.buckets.tags(bucket)])
+    return ref_list(ctx.engine.buckets.tags(bucket))
 
 
 @operation("versions.tag_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
