@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.buckets.model import BucketKind
@@ -23,6 +24,7 @@ from ipfs_kit.ledger import Effect, Outcome
 
 if TYPE_CHECKING:
     from ipfs_kit.blocks import BlockStore
+    from ipfs_kit.blocks.sealed import SealedStore
     from ipfs_kit.durable.state import StateDB, Tx
     from ipfs_kit.keys import KeyRing
 
@@ -109,9 +111,9 @@ class BucketsBase:
     def open_space(self, row: BucketRow) -> Space:
         """A bucket's store and sealer, made anew."""
         if row.kind is not BucketKind.SEALED:
-            return Space(row, self.state, self.blocks, None)
+            return Space(row, self.state, self.blocks, None, None)
         key = self._domain_key(row)
-        return Space(row, self.state, self._sealed_store(row, key), Sealer(key))
+        return Space(row, self.state, self.blocks, self._sealed_store(row), Sealer(key))
 
     def workspace(self, bucket: str, session: str | None = None) -> Workspace:
         """A live session of a live bucket.
@@ -174,12 +176,14 @@ class BucketsBase:
             raise missing_key(row.name)
         return key
 
-    def _sealed_store(self, row: BucketRow, key: bytes) -> BlockStore:
+    def _sealed_store(self, row: BucketRow) -> SealedStore:
         from ipfs_kit.blocks.sealed import SealedStore
 
+        assert self.keys is not None
         domain = getattr(self.blocks, "domain", None)
         inner: BlockStore = domain(row.domain) if domain is not None else self.blocks
-        return SealedStore(inner, key)
+        # The ring is asked each time, so that a key destroyed by another process is gone here at once.
+        return SealedStore(inner, partial(self.keys.domain_key, row.domain or ""))
 
     # -- effects ---------------------------------------------------------------------------------------------------
 

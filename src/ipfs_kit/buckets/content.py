@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from hashlib import sha256
 from typing import NamedTuple
 
 from ipfs_kit.buckets.index import Get, Put
 from ipfs_kit.errors import BudgetExceeded
 from ipfs_kit.ipld.budgets import DEFAULT
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import RAW
+from ipfs_kit.ipld.codecs import RAW, plain_codec
 from ipfs_kit.ipld.unixfs import Entry, FileReader, Profile, build_bytes, build_file, open_file
 
 # The balanced layout exists once, in ipld; a spliced file must be laid out by the very same code to get the same CID.
-from ipfs_kit.ipld.unixfs._build import _dag_pb_leaf, _Tree
+from ipfs_kit.ipld.unixfs._build import _Tree
 from ipfs_kit.ipld.unixfs._reader import load_file_node
 from ipfs_kit.ipld.unixfs._wire import parse_field
 
@@ -69,9 +68,8 @@ def splice(cid: CID, size: int, data: bytes, start: int, truncate: bool, profile
             if leaf is not None and leaf.end == stop:
                 tree._add(0, leaf.cid.binary, leaf.tsize, stop - at)
                 continue
-            chunk = patch.read_range(at, stop)
-            block = chunk if profile.raw_leaves else _dag_pb_leaf(chunk)
-            tree.add_leaf(block, sha256(block).digest(), stop - at)
+            made = build_bytes(patch.read_range(at, stop), profile, put)
+            tree._add(0, made.cid.binary, made.tsize, stop - at)
         return tree.finish()
 
 
@@ -127,7 +125,7 @@ def _kept_leaves(cid: CID, get: Get, profile: Profile, start: int, end: int, tot
     for leaf in _leaves(cid, get):
         untouched = leaf.end <= start or leaf.start >= end
         placed = leaf.start % profile.chunk_size == 0 and leaf.end <= total
-        if untouched and placed and (leaf.cid.codec == RAW) == profile.raw_leaves:
+        if untouched and placed and (plain_codec(leaf.cid.codec) == RAW) == profile.raw_leaves:
             kept[leaf.start] = leaf
     return kept
 
@@ -149,7 +147,7 @@ def _leaves(cid: CID, get: Get) -> Iterator[_Leaf]:
         binary, _, tsize = parse_field(node.fields[at])
         child = CID(binary)
         low, high = node.start + node.bounds[at], node.start + node.bounds[at + 1]
-        if child.codec == RAW:
+        if plain_codec(child.codec) == RAW:
             yield _Leaf(low, high, child, tsize)
             continue
         below = load_file_node(get, child, low, DEFAULT)

@@ -344,7 +344,9 @@ class Index:
         node = _Node(level, [name for name, _ in run], [row for _, row in run])
         data = dag_cbor.encode([FORMAT, level, [[name, *row] for name, row in run]])
         cid = CID.of(data, DAG_CBOR)
-        put(cid, data)
+        answer = put(cid, data)
+        # A store that encrypts answers with the CID to link to.
+        cid = answer if isinstance(answer, CID) else cid
         self._remember(bytes(cid), node)
         return (node.names[-1] if node.names else b""), [cid, *node.totals]
 

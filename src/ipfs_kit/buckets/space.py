@@ -19,6 +19,7 @@ from ipfs_kit.ipld.unixfs import PROFILES, Profile
 
 if TYPE_CHECKING:
     from ipfs_kit.blocks import BlockStore
+    from ipfs_kit.blocks.sealed import SealedStore
     from ipfs_kit.buckets.workspace import Snapshot
     from ipfs_kit.durable.state import StateDB
 
@@ -74,14 +75,18 @@ class Space:
     Args:
         row: The bucket.
         state: The store's state file.
-        blocks: Where its blocks live: the store itself, or the sealed store of its key.
-        seal: Encrypts working state at rest; None for an open bucket.
+        blocks: Where the blocks of an open bucket live.
+        sealed: Where those of a sealed bucket live, under its key.
+        sealer: Encrypts the working state of a sealed bucket at rest.
     """
 
-    def __init__(self, row: BucketRow, state: StateDB, blocks: BlockStore, sealer: Sealer | None) -> None:
+    def __init__(
+        self, row: BucketRow, state: StateDB, blocks: BlockStore, sealed: SealedStore | None, sealer: Sealer | None
+    ) -> None:
         self.row = row
         self.state = state
-        self.blocks = blocks
+        self.blocks = blocks if sealed is None else sealed
+        self._sealed = sealed
         self._sealer = sealer
         self._held: dict[bytes, bytes] = {}
         self._kept: dict[bytes, bytes] = {}
@@ -104,21 +109,28 @@ class Space:
         data = self._held.get(cid.binary) or self._kept.get(cid.binary)
         return data if data is not None else self.blocks.get(cid)
 
-    def put(self, cid: CID, data: bytes) -> object:
-        """Store a block whose CID was just computed from these bytes."""
-        return self.blocks.put(cid, data, verify=False)
+    def put(self, cid: CID, data: bytes) -> CID:
+        """Store a block whose CID was just computed from these bytes; returns the CID to link to (another when sealed)."""
+        if self._sealed is not None:
+            return self._sealed.link(cid, data)
+        self.blocks.put(cid, data, verify=False)
+        return cid
 
-    def hold(self, cid: CID, data: bytes) -> object:
+    def hold(self, cid: CID, data: bytes) -> CID:
         """Keep a block of a working tree in memory until :meth:`persist` finds that something durable will name it."""
+        if self._sealed is not None:
+            cid = self._sealed.address(cid, data)
         self._held[cid.binary] = data
-        return None
+        return cid
 
-    def keep(self, cid: CID, data: bytes) -> object:
+    def keep(self, cid: CID, data: bytes) -> CID:
         """Keep a block that a read derived: in the store, or in memory when the store takes no writes."""
-        if self.state.read_only:
-            self._kept[cid.binary] = data
-            return None
-        return self.put(cid, data)
+        if not self.state.read_only:
+            return self.put(cid, data)
+        if self._sealed is not None:
+            cid = self._sealed.address(cid, data)
+        self._kept[cid.binary] = data
+        return cid
 
     def persist(self, *items: Item) -> bool:
         """Move every held block reachable from these to the store; whether there was any."""
@@ -133,7 +145,7 @@ class Space:
             if data is None or cid.binary in seen:
                 continue
             seen.add(cid.binary)
-            self.put(cid, data)
+            self.blocks.put(cid, data, verify=False)
             moved.append(cid.binary)
             stack.extend(links(cid, data))
         for key in moved:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ipfs_kit.buckets import commits
+from ipfs_kit.buckets import diff as diffs
 from ipfs_kit.buckets.base import Decision
 from ipfs_kit.buckets.commits import Commit
 from ipfs_kit.buckets.index import Item
@@ -45,6 +46,7 @@ from ipfs_kit.ledger import Effect, Outcome
 
 LOG_MAX = 1_000
 """Most commits of one page of the log."""
+_CHANGE_NAMES = {"meta": "metadata", "type_changed": "modified"}
 CHANGES_MAX = 10_000
 """Most changes of one answer."""
 
@@ -186,8 +188,7 @@ class VersionOps(ReadOps):
             ext={"tsize": root.tsize},
         )
         cid, data = commit.encode()
-        space.put(cid, data)
-        return cid
+        return space.put(cid, data)
 
     def _nothing(self, workspace: Workspace, head: Head, root: Item) -> Effect:
         value = Committed(workspace.space.name, head.branch, head.base, root.cid, False)
@@ -532,42 +533,19 @@ class VersionOps(ReadOps):
             raise InvalidInput("limit must be 1 or more")
         limit = min(limit, CHANGES_MAX)
         found: list[Change] = []
-        for change in changes(space, left, right):
+        for change in diffs.diff(space.view, left, right):
             if len(found) == limit:
                 return tuple(found), True
-            found.append(change)
+            before, after = change.before, change.after
+            found.append(
+                Change(
+                    change.path,
+                    _CHANGE_NAMES.get(change.kind.value, change.kind.value),
+                    before.cid if before is not None else None,
+                    after.cid if after is not None else None,
+                )
+            )
         return tuple(found), False
-
-
-def changes(space: Space, left: Item, right: Item, path: Path = ()) -> Any:
-    """Changes from one folder to another, in byte order; cost follows what differs. A whole folder added is one path each."""
-    meta = space.view.meta_of
-    for name, old, new in space.view.index.diff(meta(left), meta(right)):
-        where = (*path, name)
-        if old is not None and new is not None and old.is_dir and new.is_dir:
-            if (old.mtime_ns, old.attrs) != (new.mtime_ns, new.attrs):
-                yield Change(format_path(where), "metadata", old.cid, new.cid)
-            yield from changes(space, old, new, where)
-        elif old is not None and new is not None:
-            what = "metadata" if old.same_content(new) else "modified"
-            yield Change(format_path(where), what, old.cid, new.cid)
-        else:
-            yield from _whole(space, where, old, new)
-
-
-def _whole(space: Space, path: Path, old: Item | None, new: Item | None) -> Any:
-    item = old if old is not None else new
-    assert item is not None
-    for where, found in [(path, item)] if not item.is_dir else space.view.walk(item, path):
-        yield _sided(where, found, old is None)
-    if item.is_dir:
-        return
-
-
-def _sided(path: Path, item: Item, added: bool) -> Change:
-    if added:
-        return Change(format_path(path), "added", None, item.cid)
-    return Change(format_path(path), "removed", item.cid, None)
 
 
 def same_state(one: Item, other: Item) -> bool:
