@@ -289,6 +289,8 @@ class Sandbox:
             if tail is not None:
                 child.send(worker.sock, child.ARROW, tail)
             return self._listen(worker, deadline, limits, lookups)
+        except KitError:
+            raise  # some of ours are ValueError or KeyError too
         except TimeoutError as exc:
             raise Timeout(f"the query ran over {limits.wall_s:g} s and was stopped: narrow it, or raise the limit") from exc
         except (EOFError, ConnectionError) as exc:

@@ -39,7 +39,7 @@ _COMPUTED: Final = ("record_cid", "actor_name", *SEALED_FIELDS, "before", "after
 """Columns that our functions make; they cost time only where a query names them."""
 _STORED: Final = (INDEX, *FIELDS)
 _PLAIN: Final = {
-    "log": "log", "idx": '"index"', "time": "time_ns", "op_id": "lower(hex(op_id))", "duration_ms": "duration_us / 1000.0",
+    "log": "log", "idx": '"index"', "time": "CAST(time_ns AS TIMESTAMPTZ)", "op_id": "lower(hex(op_id))", "duration_ms": "duration_us / 1000.0",
     "parent": "lower(hex(parent))", "trace": "lower(hex(trace))",
 }  # fmt: skip
 
