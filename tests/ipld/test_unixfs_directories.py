@@ -223,7 +223,7 @@ def test_a_base_of_another_profile_is_rewritten_whole_on_change():
 @pytest.mark.parametrize("name", [b"", b".", b"..", b"a/b", b"a\0", b"x" * 256])
 def test_illegal_names_are_refused_on_the_way_in(name):
     with pytest.raises(InvalidPath):
-        Directory(DEFAULT_PROFILE, dict().__getitem__, None).set(name, TARGET, 1)
+        Directory(DEFAULT_PROFILE, {}.__getitem__, None).set(name, TARGET, 1)
     with pytest.raises(InvalidPath):
         Directory.bulk(DEFAULT_PROFILE, [(name, TARGET, 1)], lambda c, b: None)
 

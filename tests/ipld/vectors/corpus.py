@@ -102,7 +102,9 @@ TREES: dict[str, Callable[[], Tree]] = {
         "caf\u00e9": b"composed", "cafe\u0301": b"decomposed", "\u6f22\u5b57": b"han", "\U0001f600": b"emoji",
         "\u0440\u0443": {"\u05e9": b"rtl"},
     },
-    "symlinks": lambda: {"target": b"here\n", "link": "target", "up": "../elsewhere", "abs": "/etc/hosts", "d": {"l": "."}},
+    "symlinks": lambda: {
+        "target": b"here\n", "link": "target", "up": "../elsewhere", "abs": "/etc/hosts", "d": {"l": "."},
+    },
     "large-file-inside": lambda: {"big": content(7, 3 * MIB + 5), "small": b"s"},
     "flat-300": lambda: _flat(300),
     "flat-3000": lambda: _flat(3000),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from ipfs_kit.ipld import chunkers, varint
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.unixfs._data import file_leaf_data, file_node_data
+from ipfs_kit.ipld.unixfs._data import file_node_data
 from ipfs_kit.ipld.unixfs._entry import Entry, Kind, linked
 
 if TYPE_CHECKING:
@@ -104,9 +104,13 @@ def build_file(
     return tree.finish()
 
 
-def _dag_pb_leaf(chunk: bytes) -> bytes:
-    data = file_leaf_data(chunk)
-    return b"\x0a%b%b" % (varint.encode(len(data)), data)
+def _dag_pb_leaf(content: bytes) -> bytes:
+    """Return the whole dag-pb block of a File node that holds its content inline, with one copy of the content."""
+    if not content:
+        return b"\x0a\x04\x08\x02\x18\x00"
+    size = varint.encode(len(content))
+    total = varint.encode(len(content) + 2 * len(size) + 4)
+    return b"\x0a%b\x08\x02\x12%b%b\x18%b" % (total, size, content, size)
 
 
 def _hash_raw(chunks: list[bytes]) -> _Hashed:

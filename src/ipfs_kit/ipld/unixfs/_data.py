@@ -119,12 +119,6 @@ def _mtime(part: bytes) -> tuple[int, int]:
     return seconds, nanos
 
 
-def file_leaf_data(content: bytes) -> bytes:
-    """Return the message of a File node that holds its content inline."""
-    size = varint.encode(len(content))
-    return b"\x08\x02\x12%b%b\x18%b" % (size, content, size) if content else b"\x08\x02\x18\x00"
-
-
 def file_node_data(filesize: int, blocksizes: bytes) -> bytes:
     """Return the message of a File node with children; ``blocksizes`` are already encoded fields."""
     return b"\x08\x02\x18" + varint.encode(filesize) + blocksizes

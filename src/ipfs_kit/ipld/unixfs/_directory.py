@@ -104,10 +104,8 @@ class Directory:
             self._hamt = Hamt(self._get, self._profile.cid_head, self._profile.hamt_fanout, (base, block))
             # A canonical base is sharded because it is over the threshold: only edits that shrink it ask for more.
             self._size = self._profile.hamt_threshold + 1
-            self._base_tsize = len(block) + self._hamt.root.tsum
         elif kind == TYPE_DIRECTORY:
             self._fields = fields
-            self._base_tsize = None
         else:
             raise InvalidInput(f"{base} is a file or symlink: name a directory")
 
@@ -318,12 +316,16 @@ class Directory:
                     closed.append(item)
                     continue
                 field = cast(bytes, item)
+                if by_block and len(field) > 43 and field[1] < 0x80 and field[3] == 36 and field[40] == 0x12:
+                    # A common CID: all lengths inside are single bytes, also without the prefix.
+                    if field[41] == width:
+                        closed.append(field[4:40])
+                    else:
+                        size += len(field) - width
+                    continue
                 cid, label, tsize = parse_field(field)
                 if len(label) == width:
                     closed.append(cid)
-                elif by_block and len(field) < 128:
-                    # All lengths inside are single bytes, with the prefix and without it.
-                    size += len(field) - width
                 else:
                     size += self._weight(label[width:], cid, tsize)
             if not closed or size + least * len(closed) > enough:
@@ -346,7 +348,9 @@ class Directory:
             self._load()
             if self._base_tsize is None:
                 fields = self._fields
-                if fields is None:
+                if self._hamt is not None:
+                    fields = self._hamt.clean_fields()
+                elif fields is None:
                     fields = list(cast("dict[bytes, bytes]", self._table).values())
                 block_size = len(load(self._get, cast(CID, self._base)))
                 self._base_tsize = block_size + tsize_sum(fields)

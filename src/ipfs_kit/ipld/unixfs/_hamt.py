@@ -126,9 +126,12 @@ class Hamt:
         self._cached = 0
         if base is None:
             self.root = Shard(0, [], 0)
+            self._root_summed = True
         else:
             fanout, bitmap, fields = parse_shard(base[0], base[1], None)
-            self.root = Shard(bitmap, list(fields), tsize_sum(fields))
+            self.root = Shard(bitmap, list(fields), 0)
+            # Adding up a root's links costs more than a lookup: done at the first flush.
+            self._root_summed = False
         self.shape = Shape.of(fanout)
 
     def open(self, cid: bytes) -> tuple[int, list[bytes], int]:
@@ -299,6 +302,10 @@ class Hamt:
 
     # Writing.
 
+    def clean_fields(self) -> list[bytes]:
+        """Return the root's raw links while nothing was changed."""
+        return [cast(bytes, item.origin) if type(item) is Shard else cast(bytes, item) for item in self.root.slots]
+
     def flush(self, put: Put) -> tuple[CID, int]:
         """Write every dirty shard, children first, and return CID and tsize of the root."""
         return self._flush(self.root, put)
@@ -317,6 +324,9 @@ class Hamt:
             slots[at] = field
             node.tsum += tsize
         fields = cast("list[bytes]", slots)
+        if node is self.root and not self._root_summed:
+            node.tsum = tsize_sum(fields)
+            self._root_summed = True
         block = join(hamt_data(node.bitmap, self.shape.fanout), fields)
         cid = CID(self._cid_head + sha256(block).digest())
         cid = linked(put(cid, block), cid)

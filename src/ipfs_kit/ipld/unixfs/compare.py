@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from ipfs_kit.errors import FormatError, InvalidInput
 from ipfs_kit.ipld.budgets import DEFAULT
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_PB
+from ipfs_kit.ipld.codecs import DAG_PB, plain_codec
 from ipfs_kit.ipld.unixfs._data import DIRECTORY_DATA, TYPE_DIRECTORY, TYPE_HAMT, decode_data
 from ipfs_kit.ipld.unixfs._directory import Directory
 from ipfs_kit.ipld.unixfs._entry import load
@@ -83,7 +83,7 @@ def diff_links(get: Get, left: CID | None, right: CID | None) -> Iterator[Pair]:
 
 
 def _open(get: Get, cid: CID) -> _Side:
-    if cid.codec != DAG_PB:
+    if plain_codec(cid.codec) != DAG_PB:
         raise InvalidInput(f"{cid} is no directory: its codec is {cid.codec:#x}; name a directory")
     block = load(get, cid)
     fields, message = split(block)
@@ -145,7 +145,7 @@ def _slots(fields: list[bytes], width: int) -> dict[bytes, _Slot]:
 
 def _read(get: Get, slot: _Slot, fanout: int) -> list[bytes]:
     cid = CID(slot.cid)
-    if cid.codec != DAG_PB:
+    if plain_codec(cid.codec) != DAG_PB:
         raise FormatError(f"{cid} stands where a HAMT node must be")
     return parse_shard(cid, load(get, cid), fanout)[2]
 
