@@ -15,7 +15,10 @@ from ipfs_kit.ledger.record import CID_PREFIX
 from ipfs_kit.ledger.tiles import Growth, TileFiles, remove_partials
 
 # Certificate Transparency's reference entries and roots (RFC 6962 test data of certificate-transparency-go).
-ENTRIES = [bytes.fromhex(h) for h in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")]
+ENTRIES = [
+    bytes.fromhex(h)
+    for h in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f")
+]
 ROOTS = {
     1: "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d",
     2: "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
@@ -55,7 +58,9 @@ def test_roots_are_those_of_certificate_transparency() -> None:
 
 
 @settings(max_examples=80, deadline=None)
-@given(st.integers(1, 130).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1), st.integers(0, size))))
+@given(
+    st.integers(1, 130).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1), st.integers(0, size)))
+)
 def test_proofs_hold_and_only_for_their_place(case: tuple[int, int, int]) -> None:
     size, index, old = case
     leaves = [leaf(n) for n in range(size)]

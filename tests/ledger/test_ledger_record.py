@@ -46,7 +46,9 @@ def draft(**fields: Any) -> Draft:
 
 
 @settings(max_examples=60, deadline=None)
-@given(target=st.none() | st.text(max_size=50), args=st.dictionaries(st.text(max_size=8), JSON, max_size=4), effect=JSON)
+@given(
+    target=st.none() | st.text(max_size=50), args=st.dictionaries(st.text(max_size=8), JSON, max_size=4), effect=JSON
+)
 def test_every_record_opens_to_what_was_recorded(target: str | None, args: dict[str, Any], effect: Any) -> None:
     made = draft(target=target, args=args, effect=effect)
     record = decode(encode(made, KEY, node="n", time_ns=5_000_000))
@@ -59,7 +61,11 @@ def test_every_record_opens_to_what_was_recorded(target: str | None, args: dict[
 
 def test_personal_fields_are_ciphertext_and_gone_with_the_key() -> None:
     data = encode(
-        draft(target="diary:/canary.txt", args={"p": "canary"}), KEY, node="n", time_ns=1, error=Denied("canary refused")
+        draft(target="diary:/canary.txt", args={"p": "canary"}),
+        KEY,
+        node="n",
+        time_ns=1,
+        error=Denied("canary refused"),
     )
     assert b"canary" not in data
     record = decode(data)

@@ -450,7 +450,9 @@ class Committer:
         if dead is not error:
             dead.__cause__ = error
         self._dead = dead
-        self._state.poison(dead.message)
+        if not isinstance(dead, IntegrityError):
+            # A contradiction in what was recorded stops recording, but it must still be readable to be verified.
+            self._state.poison(dead.message)
         lost = sum(len(item.records) for item in items if item.ticket is None)
         _log.error("the ledger stopped recording: %s (%d buffered records not kept)", dead.message, lost)
         self._fail(items, dead)
