@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -245,7 +245,7 @@ class BucketsBase:
                     one.invalidate()
                     raise
             right.effect = [left.effect, right.effect]
-            right.on_abort = lambda: (one.invalidate(), other.invalidate(), None)[2]
+            right.on_abort = partial(forget, (one, other))
             return right
 
         return run
@@ -308,6 +308,12 @@ class BucketsBase:
         space.put(cid, data)
         space.blocks.sync()
         return [*place, cid]
+
+
+def forget(workspaces: Iterable[Workspace]) -> None:
+    """Drop what several sessions hold in memory after a transaction that did not commit."""
+    for workspace in workspaces:
+        workspace.invalidate()
 
 
 def _cid(item: Any) -> CID | None:

@@ -11,10 +11,11 @@ from __future__ import annotations
 from ipfs_kit.buckets.files import FileOps
 
 from ipfs_kit.buckets.history import HistoryOps
+from ipfs_kit.buckets.transfer import TransferOps
 from ipfs_kit.buckets.upkeep import UpkeepOps
 
 
-class Buckets(FileOps, HistoryOps, UpkeepOps):
+class Buckets(FileOps, HistoryOps, TransferOps, UpkeepOps):
     """All buckets of one store; safe to use from any thread.
 
     Args:

@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
-from ipfs_kit.buckets.base import BucketsBase, Decision
+from ipfs_kit.buckets.base import Decision
 from ipfs_kit.buckets.content import splice
 from ipfs_kit.buckets.index import Item, check_attrs
 from ipfs_kit.buckets.model import Applied, BucketKind
 from ipfs_kit.buckets.paths import Location, Path, bytes_of, format_path, is_within
+from ipfs_kit.buckets.reads import ReadOps
 from ipfs_kit.buckets.space import Space
 from ipfs_kit.buckets.tree import Step, Tree, as_present
 from ipfs_kit.buckets.workspace import Workspace
@@ -50,7 +51,7 @@ class PutOptions:
         return check_attrs({"type": self.content_type, "tags": self.tags, "user": self.metadata, "mode": self.mode})
 
 
-class FileOps(BucketsBase):
+class FileOps(ReadOps):
     """The mutations of a working session."""
 
     # -- building content -----------------------------------------------------------------------------------------

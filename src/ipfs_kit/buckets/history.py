@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from ipfs_kit.buckets import commits, merge
-from ipfs_kit.buckets.base import Decision
+from ipfs_kit.buckets.base import Decision, forget
 from ipfs_kit.buckets.lifecycle import LifecycleOps
 from ipfs_kit.buckets.model import Applied
 from ipfs_kit.buckets.paths import Ref
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space
 from ipfs_kit.buckets.tree import Step
-from ipfs_kit.buckets.versions import VersionOps, same_state
+from ipfs_kit.buckets.versions import same_state
 from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, state_at, unpack_steps
 from ipfs_kit.durable.state import Tx
 from ipfs_kit.errors import Conflict, OpNotFound, RefConflict, RefNotFound, Stale
@@ -38,7 +39,7 @@ class _RefPart(NamedTuple):
     after: CID | None
 
 
-class HistoryOps(VersionOps, LifecycleOps):
+class HistoryOps(LifecycleOps):
     """Operations on the graph of versions."""
 
     def merge(
@@ -72,9 +73,7 @@ class HistoryOps(VersionOps, LifecycleOps):
         if head.base is None or commits.is_ancestor(space.get, head.base, theirs):
             root = self.commit_root(space, theirs)
             return self._move_branch(workspace, snapshot, theirs, root, Head(head.branch, theirs), "merge", keep=False)
-        result, _ = merge.merge_commits(
-            space.profile, space.get, space.put, head.base, theirs, strategy=strategy
-        )
+        result, _ = merge.merge_commits(space.profile, space.get, space.put, head.base, theirs, strategy=strategy)
         root = result.require()
         text = message if message is not None else f"Merge {source} into {head.branch}"
         commit = self.write_commit(space, root, (head.base, theirs), text, author, None)
@@ -144,11 +143,11 @@ class HistoryOps(VersionOps, LifecycleOps):
                 for ref in refs:
                     self._swap_back(tx, ref)
                 done = [part.workspace for part in sessions]
-                outcome.on_abort = lambda: [each.invalidate() for each in done] and None
+                outcome.on_abort = partial(forget, done)
                 try:
                     self._apply_parts(tx, sessions, outcome)
                 except BaseException:
-                    outcome.on_abort()
+                    forget(done)
                     raise
             outcome.effect[2].append([[ref.name, ref.after, ref.before] for ref in refs])
             return outcome
@@ -170,7 +169,9 @@ class HistoryOps(VersionOps, LifecycleOps):
     def _touched(self, op_index: int) -> list[tuple[int, bytes]]:
         return [
             (int(session), payload)
-            for session, payload in self.state.query("SELECT session, payload FROM effects WHERE op_index=?", (op_index,))
+            for session, payload in self.state.query(
+                "SELECT session, payload FROM effects WHERE op_index=?", (op_index,)
+            )
         ]
 
     def _undo_session(self, session: int, payload: bytes, op_index: int) -> _SessionPart:
@@ -219,7 +220,9 @@ class HistoryOps(VersionOps, LifecycleOps):
     def _swap_back(self, tx: Tx, ref: _RefPart) -> None:
         current = self.refs.read_in(tx, ref.space.row.uid, ref.name)
         if (current.commit if current is not None else None) != ref.after:
-            raise RefConflict(f"{ref.name} of bucket {ref.space.name!r} moved since; undo the later ops first", ref=ref.name)
+            raise RefConflict(
+                f"{ref.name} of bucket {ref.space.name!r} moved since; undo the later ops first", ref=ref.name
+            )
         self.swap(tx, ref.space, ref.name, current, ref.before)
 
     def _undo_whole(self, op_index: int) -> Effect | None:
@@ -246,5 +249,3 @@ class HistoryOps(VersionOps, LifecycleOps):
             return Outcome(value=name, effect=["session_undrop", session], target=name)
 
         return run
-
-

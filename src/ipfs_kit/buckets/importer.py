@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from ipfs_kit.buckets.ignore import IGNORE_BYTES_MAX, IGNORE_FILE, Rules, parse_file, parse_rules
+from ipfs_kit.buckets.ignore import IGNORE_BYTES_MAX, IGNORE_FILE, Rule, Rules, parse_file, parse_rules
 from ipfs_kit.buckets.index import Item, Put
 from ipfs_kit.buckets.model import Problem
 from ipfs_kit.buckets.paths import DEPTH_MAX, Path, check_component, format_path
@@ -191,7 +191,7 @@ class _Importer:
         self.report.ignored += 1
         return True
 
-    def _rules(self, descriptor: int, path: Path) -> tuple[object, ...]:
+    def _rules(self, descriptor: int, path: Path) -> tuple[Rule, ...]:
         try:
             opened = os.open(IGNORE_FILE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=descriptor)
             with open(opened, "rb") as stream:
@@ -208,9 +208,7 @@ class _Importer:
             return None
         try:
             check_component(path[-1])
-            descriptor = os.open(
-                path[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent
-            )
+            descriptor = os.open(path[-1], os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except (OSError, KitError) as exc:
             self._problem(path, "unreadable", getattr(exc, "strerror", None) or str(exc))
             return None

@@ -299,12 +299,12 @@ class Index:
                 continue
             merged = _apply(top if level == height else None, edits)
             if not merged:
-                return self._write(0, [], put)[1][0]
+                return _link(self._write(0, [], put)[1])
             if level > 0 and len(merged) == 1:
                 return self._collapse(merged[0][1][0])
             runs = [self._write(level, run, put) for run in _split(level, merged)]
             if len(runs) == 1:
-                return runs[0][1][0]
+                return _link(runs[0][1])
             edits = dict(runs)
             level += 1
             if level >= LEVELS_MAX:
@@ -419,6 +419,13 @@ class _NodeSet:
                 return True
             at = self._index._child(at, place)
         return False
+
+
+def _link(row: list[Any]) -> CID:
+    """The node a row of an inner level links."""
+    link = row[0]
+    assert isinstance(link, CID)
+    return link
 
 
 def _row_at(index: Index, top: _Node, level: int, name: bytes) -> list[Any] | None:

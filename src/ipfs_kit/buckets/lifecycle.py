@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import builtins
 from collections.abc import Mapping
 from typing import Any
 
-from ipfs_kit.buckets.base import BucketsBase, metadata_bytes, page_limit
+from ipfs_kit.buckets.base import metadata_bytes, page_limit
 from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, BucketType
 from ipfs_kit.buckets.paths import check_bucket_name, check_ref_name, check_session_name
 from ipfs_kit.buckets.refs import branch_ref
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space, profile_of
-from ipfs_kit.buckets.workspace import DEFAULT_SESSION, Head, newest_snapshot, op_index_of, pack_head, pack_root
+from ipfs_kit.buckets.versions import VersionOps
+from ipfs_kit.buckets.workspace import (
+    DEFAULT_BRANCH,
+    DEFAULT_SESSION,
+    Head,
+    newest_snapshot,
+    op_index_of,
+    pack_head,
+    pack_root,
+)
 from ipfs_kit.durable.state import Tx
 from ipfs_kit.errors import (
     AlreadyExists,
@@ -27,10 +35,8 @@ from ipfs_kit.errors import (
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ledger import Effect, Outcome
 
-DEFAULT_BRANCH = "main"
 
-
-class LifecycleOps(BucketsBase):
+class LifecycleOps(VersionOps):
     """What is done to buckets and sessions as a whole."""
 
     def create(
@@ -65,7 +71,7 @@ class LifecycleOps(BucketsBase):
             _choice(BucketKind, kind, "kind"),
             profile_of(profile).name,
             self._new_domain() if kind == BucketKind.SEALED else None,
-            dag_cbor.decode(metadata_bytes(metadata)),  # type: ignore[arg-type]  # a map went in
+            dag_cbor.decode(metadata_bytes(metadata)),
             self.now(),
             -1,
             None,
@@ -178,14 +184,6 @@ class LifecycleOps(BucketsBase):
         """Whether there is a bucket of this name."""
         check_bucket_name(name)
         return bool(self.state.query("SELECT 1 FROM buckets WHERE name=? AND dropped_op IS NULL", (name,)))
-
-    def sessions(self, bucket: str) -> builtins.list[tuple[str, str]]:
-        """Names of a bucket's sessions, each with its branch."""
-        row = self.row(bucket)
-        rows = self.state.query(
-            "SELECT name FROM sessions WHERE bucket=? AND dropped_op IS NULL ORDER BY name LIMIT 10000", (row.id,)
-        )
-        return [(name, self.workspace(bucket, name).head().branch) for (name,) in rows]
 
     def session_create(self, bucket: str, name: str, *, branch: str = DEFAULT_BRANCH) -> Effect:
         """Make a named session at the head of a branch. Value: its name.

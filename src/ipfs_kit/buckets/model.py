@@ -136,7 +136,8 @@ class Committed:
 
     bucket: str
     branch: str
-    commit: CID
+    commit: CID | None
+    """None only for a bucket that never had anything to commit."""
     root: CID
     created: bool
     """False when there was nothing to commit and ``commit`` is the head as it was."""

@@ -130,7 +130,7 @@ class View:
             if where != path:
                 yield here
             if found.is_dir:
-                stack.append(((*where, name), child) for name, child in self.children(found))  # type: ignore[arg-type]
+                stack.append(((*where, name), child) for name, child in self.children(found))
 
     def edit(self, folder: Item, edits: Iterable[tuple[bytes, Item | None]], put: Put) -> Item:
         """The folder with entries set or removed; both trees are rewritten only where they change."""

@@ -110,7 +110,8 @@ class UpkeepOps(BucketsBase):
                 if commit is not None:
                     yield commit
             for before, after in self.state.query(
-                "SELECT before, after FROM ref_effects WHERE bucket=? AND time_ns>=?", (row.id, now_ns - self.horizon_ns)
+                "SELECT before, after FROM ref_effects WHERE bucket=? AND time_ns>=?",
+                (row.id, now_ns - self.horizon_ns),
             ):
                 yield from (CID(each) for each in (before, after) if each is not None)
             for (session,) in self.state.query("SELECT id FROM sessions WHERE bucket=?", (row.id,)):
@@ -119,9 +120,11 @@ class UpkeepOps(BucketsBase):
     def _session_roots(self, space: Space, session: int) -> Iterator[CID]:
         # All kept rows count: ``expire`` is what removes those outside the horizon.
         for _, root, head in self._pages("SELECT seq, root, head FROM snapshots WHERE session=? AND seq>?", session):
-            yield from _cids(unpack_item(dag_cbor.decode(space.unseal(root))))  # type: ignore[arg-type]  # a row went in
+            yield from _cids(unpack_item(dag_cbor.decode(space.unseal(root))))
             yield from _head_cids(head)
-        for _, payload, head in self._pages("SELECT seq, payload, head FROM effects WHERE session=? AND seq>?", session):
+        for _, payload, head in self._pages(
+            "SELECT seq, payload, head FROM effects WHERE session=? AND seq>?", session
+        ):
             for step in unpack_steps(space.unseal(payload)):
                 for item in (step.before, step.after):
                     if item is not None:
@@ -133,7 +136,7 @@ class UpkeepOps(BucketsBase):
         after = -1
         while True:
             rows = self.state.query(f"{sql} ORDER BY seq LIMIT {ROWS_AT_ONCE}", (session, after))
-            yield from rows  # type: ignore[misc]  # columns as selected
+            yield from rows
             if len(rows) < ROWS_AT_ONCE:
                 return
             after = rows[-1][0]
@@ -196,7 +199,9 @@ class UpkeepOps(BucketsBase):
             tree.apply(unpack_steps(space.unseal(payload)))
         self._verify_tree(space, tree.flush(), seen, scratch)
 
-    def _verify_tree(self, space: Space, root: Item, seen: set[bytes], scratch: dict[bytes, bytes] | None = None) -> None:
+    def _verify_tree(
+        self, space: Space, root: Item, seen: set[bytes], scratch: dict[bytes, bytes] | None = None
+    ) -> None:
         """Read every block of a tree and compare each folder's links with its index."""
         known = scratch or {}
 
@@ -211,13 +216,19 @@ class UpkeepOps(BucketsBase):
                 if item.binary + item.meta.binary in seen:
                     continue
                 seen.add(item.binary + item.meta.binary)
-                linked = {link.name: link.cid.binary for _, link in Directory(space.profile, get, item.cid).iterate(None)}
+                linked = {
+                    link.name: link.cid.binary for _, link in Directory(space.profile, get, item.cid).iterate(None)
+                }
                 for name, child in view.children(item):
                     if linked.pop(name, None) != child.binary:
-                        raise IntegrityError(f"the index of {where or '/'} does not agree with its UnixFS folder at {name!a}")
+                        raise IntegrityError(
+                            f"the index of {where or '/'} does not agree with its UnixFS folder at {name!a}"
+                        )
                     stack.append((f"{where}/{name.decode('utf-8', 'backslashreplace')}", child))
                 if linked:
-                    raise IntegrityError(f"the index of {where or '/'} lacks {len(linked)} entries of its UnixFS folder")
+                    raise IntegrityError(
+                        f"the index of {where or '/'} lacks {len(linked)} entries of its UnixFS folder"
+                    )
             else:
                 _read_all(get, item.cid, seen)
 
@@ -240,5 +251,5 @@ def _cids(item: Item) -> Iterator[CID]:
 
 
 def _head_cids(head: bytes) -> Iterator[CID]:
-    _, base, merging = dag_cbor.decode(head)  # type: ignore[misc]  # a head went in
+    _, base, merging = dag_cbor.decode(head)
     yield from (cid for cid in (base, merging) if cid is not None)

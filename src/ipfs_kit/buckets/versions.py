@@ -11,7 +11,6 @@ from ipfs_kit.buckets import diff as diffs
 from ipfs_kit.buckets.base import Decision
 from ipfs_kit.buckets.commits import Commit
 from ipfs_kit.buckets.index import Item
-from ipfs_kit.buckets.lifecycle import DEFAULT_BRANCH
 from ipfs_kit.buckets.model import Applied, Change, Committed, Status
 from ipfs_kit.buckets.paths import (
     Location,
@@ -26,7 +25,7 @@ from ipfs_kit.buckets.reads import ReadOps
 from ipfs_kit.buckets.refs import RefPage, RefValue, branch_ref, tag_ref
 from ipfs_kit.buckets.space import BucketRow, Space
 from ipfs_kit.buckets.tree import Step, Tree
-from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, op_index_of
+from ipfs_kit.buckets.workspace import DEFAULT_BRANCH, Head, Snapshot, Workspace, op_index_of
 from ipfs_kit.durable.state import Tx
 from ipfs_kit.errors import (
     AlreadyExists,
@@ -277,6 +276,14 @@ class VersionOps(ReadOps):
             (index, space.row.id, name, tx.began_ns, _binary(before), _binary(commit)),
         )
 
+    def sessions(self, bucket: str) -> list[tuple[str, str]]:
+        """Names of a bucket's sessions, each with its branch."""
+        row = self.row(bucket)
+        rows = self.state.query(
+            "SELECT name FROM sessions WHERE bucket=? AND dropped_op IS NULL ORDER BY name LIMIT 10000", (row.id,)
+        )
+        return [(name, self.workspace(bucket, name).head().branch) for (name,) in rows]
+
     # -- branches and tags ----------------------------------------------------------------------------------------
 
     def branch_create(self, bucket: str, name: str, *, at: str | None = None) -> Effect:
@@ -346,7 +353,7 @@ class VersionOps(ReadOps):
             if current != before:
                 raise Stale(f"{full} moved meanwhile")
             for name, branch in self.sessions(bucket):
-                if branch_ref(branch) == full and before.commit is not None:
+                if branch_ref(branch) == full:
                     raise Conflict(f"session {name!r} is on {full}; check out another branch there first", session=name)
             self.swap(tx, space, full, current, None)
             effect = ["delete_ref", [full, before.commit, None]]

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ipfs_kit.buckets.space import Space
     from ipfs_kit.durable.state import Tx
 
+DEFAULT_BRANCH = "main"
+"""Branch of a new bucket's workspace."""
 DEFAULT_SESSION = "main"
 """The workspace that every call without ``#session`` shares."""
 SNAPSHOT_EVERY = 256
