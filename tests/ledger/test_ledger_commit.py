@@ -5,10 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from ledger_kit import Store, noting, notes, open_store
+from ledger_kit import Store, notes, noting, open_store
 
 from ipfs_kit.durable import FileLock, Tx, faults
 from ipfs_kit.errors import (

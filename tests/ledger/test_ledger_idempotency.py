@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ledger_kit import Store, noting, notes, open_store
+from ledger_kit import Store, notes, noting, open_store
 
 from ipfs_kit.durable import Tx
 from ipfs_kit.errors import IdempotencyMismatch, Timeout

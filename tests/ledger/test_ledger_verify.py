@@ -99,7 +99,8 @@ def change_batch(store: Store, records: list[bytes], first: int) -> None:
     ids = [record[4:20] for record in records]
     with store.state.transaction() as tx:
         tx.execute(
-            "UPDATE batches SET payload = ?, checksum = ?, op_id_min = ?, op_id_max = ? WHERE log = 'main' AND first_index = ?",
+            "UPDATE batches SET payload = ?, checksum = ?, op_id_min = ?, op_id_max = ? "
+            "WHERE log = 'main' AND first_index = ?",
             (payload, sha256(payload).digest(), min(ids), max(ids), first),
         )
 
