@@ -294,7 +294,7 @@ def test_folders_without_index_merge_by_their_links() -> None:
 
 def test_a_merge_with_many_steps_is_one_step_at_the_root() -> None:
     many = {b"%05d" % i: b"0" for i in range(STEPS_MAX + 200)}
-    trees = Trees(many, {**many, b"own": b"1"}, {name: b"1" for name in many})
+    trees = Trees(many, {**many, b"own": b"1"}, dict.fromkeys(many, b"1"))
     result = trees.merge()
     assert [step.path for step in result.steps] == [()]
     assert result.steps[0].after == result.root

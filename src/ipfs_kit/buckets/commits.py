@@ -24,7 +24,7 @@ from typing import Any, Final
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidInput, RefNotFound
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_CBOR, DAG_PB
+from ipfs_kit.ipld.codecs import DAG_CBOR, DAG_PB, plain_codec
 from ipfs_kit.ipld.unixfs import PROFILES
 from ipfs_kit.keys import sealing
 
@@ -86,7 +86,7 @@ class Commit:
     nonce: bytes
     message: bytes | None = None
     metadata: bytes | None = None
-    ext: Mapping[str, Any] = field(default=_NOTHING)
+    ext: Mapping[str, Any] = field(default_factory=lambda: _NOTHING)
 
     def encode(self) -> tuple[CID, bytes]:
         """Address and bytes of the block.
@@ -234,7 +234,7 @@ def load(get: Get, cid: CID) -> Commit:
         BlockNotFound: the block is absent.
         FormatError: it is no commit.
     """
-    if cid.codec == DAG_PB:
+    if plain_codec(cid.codec) == DAG_PB:
         raise FormatError(f"{cid} is a file or folder, not a commit; name a commit, branch or tag")
     return decode(get(cid))
 

@@ -457,9 +457,11 @@ def merge_commits(
     bases = commits.merge_bases(get, [ours], [theirs])
     base = _base(view, keep, get, bases, 0)
 
-    def put_all(cid: CID, data: bytes) -> None:
-        put(cid, data)
-        scratch[cid.binary] = data
+    def put_all(cid: CID, data: bytes) -> object:
+        answer = put(cid, data)
+        # A store that encrypts answers with the address to link.
+        scratch[(answer if isinstance(answer, CID) else cid).binary] = data
+        return answer
 
     sides = [root_item(get, commits.load(get, cid)) for cid in (ours, theirs)]
     return merge_trees(view, put_all, base, sides[0], sides[1], strategy=strategy), bases
