@@ -107,7 +107,9 @@ def import_and_commit(kit: Kit, folder: Path) -> CID:
     put = kit.files.put(str(folder), f"{BUCKET}:/", ignore=IGNORED)
     committed = kit.versions.commit(BUCKET, message=f"import of {folder.name}")
     elapsed_s = time.perf_counter() - started_s
-    say(f"{put.files:,} files, {human_size(put.size)}, {put.files / elapsed_s:,.0f} files/s, {human_size(int(put.size / elapsed_s))}/s")
+    say(
+        f"{put.files:,} files, {human_size(put.size)}, {put.files / elapsed_s:,.0f} files/s, {human_size(int(put.size / elapsed_s))}/s"
+    )
     require(put.files > 500, f"only {put.files} files were imported from {folder}")
     say(f"commit {committed.commit}")
     say(f"root   {committed.root}  (a plain UnixFS root any IPFS gateway can serve)")
@@ -135,14 +137,22 @@ async def _agent(store: Path) -> None:
     )
     async with Client(server) as client:
         tools = await client.list_tools()
-        say(f"{len(tools.tools)} tools; {sum(bool(t.annotations and t.annotations.destructive_hint) for t in tools.tools)} marked destructive")
+        say(
+            f"{len(tools.tools)} tools; {sum(bool(t.annotations and t.annotations.destructive_hint) for t in tools.tools)} marked destructive"
+        )
         names = [b["name"] for b in (await _tool(client, "bucket_list"))["buckets"]]
         require(names == [BUCKET], f"the agent sees buckets {names}")
         listed = await _tool(client, "files_list", path=f"{BUCKET}:/json")
         say(f"{BUCKET}:/json holds {', '.join(entry['name'] for entry in listed['entries'])}")
         text = (await _tool(client, "files_read", path=f"{BUCKET}:/json/__init__.py"))["text"]
         first_line = text.splitlines()[0]
-        await _tool(client, "files_edit", path=f"{BUCKET}:/json/__init__.py", old=first_line, new="# read by an agent\n" + first_line)
+        await _tool(
+            client,
+            "files_edit",
+            path=f"{BUCKET}:/json/__init__.py",
+            old=first_line,
+            new="# read by an agent\n" + first_line,
+        )
         await _tool(client, "files_write", path=f"{BUCKET}:/NOTES.md", text="# Notes\nThe json package was reviewed.\n")
         await _tool(client, "files_rm", path=f"{BUCKET}:/antigravity.py")
         await _tool(client, "files_mv", source=f"{BUCKET}:/this.py", destination=f"{BUCKET}:/zen.py")
@@ -164,7 +174,13 @@ def show_changes(kit: Kit) -> None:
     changes = {change.path: str(change.change) for change in kit.versions.diff(BUCKET).changes}
     for path, change in sorted(changes.items()):
         say(f"{change:<9} {path}")
-    wanted = {"/NOTES.md": "added", "/antigravity.py": "removed", "/json/__init__.py": "modified", "/this.py": "removed", "/zen.py": "added"}
+    wanted = {
+        "/NOTES.md": "added",
+        "/antigravity.py": "removed",
+        "/json/__init__.py": "modified",
+        "/this.py": "removed",
+        "/zen.py": "added",
+    }
     require(changes == wanted, f"the diff is {changes}")
 
 
@@ -189,7 +205,9 @@ def prove(kit: Kit, index: int, scratch: Path) -> None:
     path.write_text(proof.proof, encoding="utf-8")
     shown = verify_proof_file(str(path), kit.ledger.vkey().vkey)
     require(shown.record_cid == proof.cid, "the proof is of another record")
-    say(f"{shown.op}, record {shown.record_cid}, in a tree of {shown.size} records signed by {shown.origin}; {path.stat().st_size} bytes")
+    say(
+        f"{shown.op}, record {shown.record_cid}, in a tree of {shown.size} records signed by {shown.origin}; {path.stat().st_size} bytes"
+    )
     path.write_text(proof.proof.replace(f"index {index}", f"index {index + 1}"), encoding="utf-8")
     try:
         verify_proof_file(str(path), kit.ledger.vkey().vkey)

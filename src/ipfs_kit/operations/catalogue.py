@@ -76,7 +76,9 @@ class Operation:
     def __post_init__(self) -> None:
         toolset, _, verb = self.name.partition(".")
         if toolset not in TOOLSETS or not verb:
-            raise InvalidInput(f"operation name {self.name!r} must be TOOLSET.VERB with a toolset of {', '.join(TOOLSETS)}")
+            raise InvalidInput(
+                f"operation name {self.name!r} must be TOOLSET.VERB with a toolset of {', '.join(TOOLSETS)}"
+            )
         if self.mode is Mode.WRITE and (self.undo is None) == (self.irreversible is None):
             raise InvalidInput(f"operation {self.name} must declare either undo or irreversible")
         if not inspect.getdoc(self.handler):

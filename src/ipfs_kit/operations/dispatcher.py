@@ -152,7 +152,9 @@ class Dispatcher:
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
-                call.once = Once(self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound)
+                call.once = Once(
+                    self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound
+                )
                 return call.once.run(lambda: self._run(call, bound))
             return self._run(call, bound)
         except KitError as error:
@@ -162,14 +164,23 @@ class Dispatcher:
             call.fail(Cancelled(f"{operation.name} was interrupted"))
             raise
         except Exception as exc:
-            error = InternalError(f"{operation.name} failed unexpectedly ({type(exc).__name__}: {exc}); please report this")
+            error = InternalError(
+                f"{operation.name} failed unexpectedly ({type(exc).__name__}: {exc}); please report this"
+            )
             call.fail(error)
             raise error from exc
 
     def _run(self, call: _Call, bound: Mapping[str, Any]) -> Result:
         caller = call.caller
         ctx = Context(
-            self._engine, call.operation, caller.principal, caller.surface, call.draft, call.submit, caller.progress, caller.cancelled
+            self._engine,
+            call.operation,
+            caller.principal,
+            caller.surface,
+            call.draft,
+            call.submit,
+            caller.progress,
+            caller.cancelled,
         )
         value = call.operation.handler(ctx, **bound)
         receipt = ctx.receipt
@@ -180,7 +191,15 @@ class Dispatcher:
             effect: Effect | None = (lambda tx: Outcome(value)) if call.once else None
             receipt = call.submit(call.draft, effect)
         op_id = call.draft.op_id.hex()
-        return Result(value, op_id, receipt.log, receipt.index, receipt.record_cid, cid_of(value) or receipt.record_cid, receipt.ack)
+        return Result(
+            value,
+            op_id,
+            receipt.log,
+            receipt.index,
+            receipt.record_cid,
+            cid_of(value) or receipt.record_cid,
+            receipt.ack,
+        )
 
 
 def find_operation(name: str) -> Operation:

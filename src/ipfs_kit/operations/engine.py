@@ -76,7 +76,9 @@ class Engine:
             if path.is_dir() and any(path.iterdir()) and not (path / "keys").is_dir():
                 raise FormatError(f"{path} is not empty and holds no store: choose an empty or new directory")
             if not create:
-                raise StoreNotFound(f"there is no store in {path}: run 'ipfs-kit --store {path} init', or name another with --store")
+                raise StoreNotFound(
+                    f"there is no store in {path}: run 'ipfs-kit --store {path} init', or name another with --store"
+                )
             files.make_dirs(path, 0o700)
         return _engines.open(path, read_only, lambda: cls(path, read_only=read_only, lock_timeout_s=lock_timeout_s))
 

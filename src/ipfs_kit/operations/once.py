@@ -36,7 +36,9 @@ class Once:
         bound: Its arguments; only a keyed hash of them is kept.
     """
 
-    def __init__(self, engine: Engine, actor: str, operation: str, key: str, op_id: bytes, bound: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: Engine, actor: str, operation: str, key: str, op_id: bytes, bound: Mapping[str, Any]
+    ) -> None:
         if not 0 < len(key) <= KEY_CHARS_MAX:
             raise InvalidInput(f"an idempotency key has 1 to {KEY_CHARS_MAX} characters")
         secret = engine.keys.subject_key(actor)

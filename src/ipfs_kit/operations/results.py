@@ -86,13 +86,22 @@ def to_json(value: Any, _depth: int = 0) -> Any:
         return base64.b64encode(value).decode("ascii")
     if isinstance(value, Content):
         data = value.read()
-        head: dict[str, Any] = {"cid": str(value.cid), "size": value.size, "offset": value.offset, "length": value.length}
+        head: dict[str, Any] = {
+            "cid": str(value.cid),
+            "size": value.size,
+            "offset": value.offset,
+            "length": value.length,
+        }
         try:
             return head | {"text": data.decode("utf-8")}
         except UnicodeDecodeError:
             return head | {"base64": base64.b64encode(data).decode("ascii")}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: to_json(getattr(value, f.name), _depth + 1) for f in dataclasses.fields(value) if not f.name.startswith("_")}
+        return {
+            f.name: to_json(getattr(value, f.name), _depth + 1)
+            for f in dataclasses.fields(value)
+            if not f.name.startswith("_")
+        }
     if isinstance(value, dict):
         return {str(to_json(key)): to_json(item, _depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

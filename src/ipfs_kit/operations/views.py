@@ -72,14 +72,14 @@ class Views:
     def store(self) -> StoreInfo:
         """The store and its sizes."""
         engine = self._engine
-        totals = engine.blocks.totals()
+        packs = engine.blocks.pack_stats()
         return StoreInfo(
             path=str(engine.path),
             node=engine.ledger.node,
             vkey=engine.ledger.vkey("main"),
-            blocks=totals.blocks,
-            size=totals.bytes,
-            buckets=engine.buckets.count(),
+            blocks=sum(pack.live_blocks for pack in packs),
+            size=sum(pack.size_bytes for pack in packs),
+            buckets=sum(1 for _ in engine.upkeep.bucket_names()),
             main_records=engine.ledger.size("main"),
             bulk_records=engine.ledger.size("bulk"),
         )

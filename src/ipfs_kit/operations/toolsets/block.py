@@ -43,7 +43,13 @@ class BlockPage:
     cursor: str | None
 
 
-@operation("block.put", Mode.WRITE, "block:write", idempotent=True, irreversible="nothing refers to a lone block; gc removes it unless pinned")
+@operation(
+    "block.put",
+    Mode.WRITE,
+    "block:write",
+    idempotent=True,
+    irreversible="nothing refers to a lone block; gc removes it unless pinned",
+)
 def block_put(
     ctx: Context,
     data: Annotated[bytes, Arg("the block's bytes", content=True, positional=True)],
@@ -52,7 +58,9 @@ def block_put(
 ) -> BlockInfo:
     """Store one block and return its CID."""
     if len(data) > BLOCK_BYTES_MAX:
-        raise BudgetExceeded(f"a block holds at most {BLOCK_BYTES_MAX} bytes, these are {len(data)}: use store.add for files")
+        raise BudgetExceeded(
+            f"a block holds at most {BLOCK_BYTES_MAX} bytes, these are {len(data)}: use store.add for files"
+        )
     cid = CID.of(data, codecs.codec_code(codec), codecs.hash_code(hash))
     links(cid, data)  # refuses bytes that do not parse by the codec they claim
 
@@ -77,7 +85,11 @@ def block_stat(ctx: Context, cid: Annotated[CID, Arg("the block's CID", position
 
 
 @operation(
-    "block.rm", Mode.WRITE, "block:delete", destructive=True, irreversible="the bytes are gone; add them again from their source"
+    "block.rm",
+    Mode.WRITE,
+    "block:delete",
+    destructive=True,
+    irreversible="the bytes are gone; add them again from their source",
 )
 def block_rm(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
     """Remove one block that nothing in the store refers to."""

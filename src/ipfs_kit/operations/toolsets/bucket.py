@@ -31,7 +31,9 @@ def bucket_create(
     name: Name,
     type: Annotated[BucketType, Arg("what it is for")] = BucketType.GENERAL,  # noqa: A002 - the published name
     structure: Annotated[BucketStructure, Arg("views kept beside the file tree")] = BucketStructure.HYBRID,
-    kind: Annotated[BucketKind, Arg("open: plain IPFS addresses; sealed: encrypted under a key that can be destroyed")] = BucketKind.OPEN,
+    kind: Annotated[
+        BucketKind, Arg("open: plain IPFS addresses; sealed: encrypted under a key that can be destroyed")
+    ] = BucketKind.OPEN,
     profile: Annotated[str, Arg("how files become blocks")] = "unixfs-v1-2025",
     metadata: Annotated[dict[str, Any] | None, Arg("labels kept with the bucket")] = None,
 ) -> BucketInfo:
@@ -61,7 +63,9 @@ def bucket_info(ctx: Context, name: Name) -> BucketInfo:
     return ctx.engine.buckets.info(name)
 
 
-@operation("bucket.delete", Mode.WRITE, "bucket:delete", destructive=True, undo="ref", target=_name, aliases=("delete_bucket",))
+@operation(
+    "bucket.delete", Mode.WRITE, "bucket:delete", destructive=True, undo="ref", target=_name, aliases=("delete_bucket",)
+)
 def bucket_delete(
     ctx: Context, name: Name, force: Annotated[bool, Arg("also when it still holds files or commits")] = False
 ) -> BucketInfo:

@@ -55,7 +55,13 @@ class LinkPage:
     links: list[CID]
 
 
-@operation("dag.put", Mode.WRITE, "block:write", idempotent=True, irreversible="nothing refers to a lone node; gc removes it unless pinned")
+@operation(
+    "dag.put",
+    Mode.WRITE,
+    "block:write",
+    idempotent=True,
+    irreversible="nothing refers to a lone node; gc removes it unless pinned",
+)
 def dag_put(
     ctx: Context,
     node: Annotated[str, Arg('the node as dag-json text, links as {"/": "CID"}', content=True, positional=True)],

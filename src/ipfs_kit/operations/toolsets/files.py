@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from ipfs_kit.buckets.model import Applied, Page, Problem, Stat
-from ipfs_kit.buckets.paths import Location
-from ipfs_kit.errors import InvalidInput
+from ipfs_kit.errors import InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -39,13 +38,17 @@ class PutInfo:
         cid: CID now at the path.
         files: Files read, links included.
         size: Their bytes.
-        problems: What could not be read; everything else was kept.
+        ignored: Entries left out by rules; a folder counts once.
+        problems_count: How many could not be read; everything else was kept.
+        problems: The first of them, with the reason.
     """
 
     path: str
     cid: CID
     files: int
     size: int
+    ignored: int
+    problems_count: int
     problems: list[Problem]
 
 
@@ -58,38 +61,59 @@ class GetInfo:
         cid: CID of what was read.
         files: Files written, links included.
         size: Their bytes.
-        problems: What was refused or could not be written.
+        problems_count: How many entries were refused or could not be written.
+        problems: The first of them, with the reason.
     """
 
     path: str
     cid: CID
     files: int
     size: int
+    problems_count: int
     problems: list[Problem]
 
 
-@operation("files.put", Mode.WRITE, "files:write", undo="merge", target=lambda b: str(b["path"]), aliases=("upload_to_bucket",))
+@operation(
+    "files.put", Mode.WRITE, "files:write", undo="merge", target=lambda b: str(b["path"]), aliases=("upload_to_bucket",)
+)
 def files_put(
     ctx: Context,
     source: Annotated[str, Arg("local file or folder", local=True, positional=True)],
     path: Path,
     ignore: Annotated[list[str] | None, Arg("patterns to leave out, in gitignore form")] = None,
     ignore_files: Annotated[bool, Arg("obey .kitignore files found in the folders")] = True,
+    keep_mode: Annotated[bool, Arg("remember permission bits")] = False,
 ) -> PutInfo:
     """Stage a local file or folder into a bucket; a folder put onto a folder merges."""
     from ipfs_kit.buckets.importer import import_path
 
-    with ctx.engine.buckets.window():
+    buckets = ctx.engine.buckets
+    space = buckets.live(path)[0].space
+    with buckets.window():
         report = import_path(
-            ctx.engine.buckets,
-            Location.parse(path),
             source,
+            space.view,
+            space.put,
             ignore=tuple(ignore or ()),
-            ignore_files=ignore_files,
-            progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
+            use_ignore_files=ignore_files,
+            keep_mode=keep_mode,
+            progress=lambda _files, done: ctx.progress(done, unit="bytes"),
         )
-        applied: Applied = ctx.commit(lambda: ctx.engine.buckets.put_entry(path, report.entry, meta=report.meta))
-    return PutInfo(path, applied.cid or report.entry.cid, report.files, report.size, list(report.problems))
+        item = report.item
+        if item is None:
+            raise NotFound(
+                f"nothing of {source} could be read: {report.problems[0].detail if report.problems else 'it is ignored'}"
+            )
+        applied: Applied = ctx.commit(lambda: buckets.put_entry(path, item))
+    return PutInfo(
+        path,
+        applied.cid or item.cid,
+        report.files,
+        report.bytes,
+        report.ignored,
+        report.problems_count,
+        report.problems,
+    )
 
 
 @operation("files.get", Mode.READ, "files:read", target=_path, aliases=("download_from_bucket",))
@@ -97,19 +121,20 @@ def files_get(
     ctx: Context,
     path: AnyState,
     destination: Annotated[str, Arg("local file or folder to write", local=True, positional=True)],
-    overwrite: Annotated[bool, Arg("replace files that exist")] = False,
+    overwrite: Annotated[bool, Arg("replace files that exist")] = True,
 ) -> GetInfo:
     """Write a file, or a folder's contents, of any version to the local disk; never outside the destination."""
-    from ipfs_kit.buckets.exporter import export_path
+    from ipfs_kit.buckets.exporter import export_item
 
-    report = export_path(
-        ctx.engine.buckets,
-        Location.parse(path),
+    item, space, _ = ctx.engine.buckets.item_with_space(path)
+    report = export_item(
+        item,
+        space.view,
         destination,
         overwrite=overwrite,
-        progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
+        progress=lambda _files, done: ctx.progress(done, unit="bytes"),
     )
-    return GetInfo(destination, report.cid, report.files, report.size, list(report.problems))
+    return GetInfo(destination, item.cid, report.files, report.bytes, report.problems_count, report.problems)
 
 
 def content_at(ctx: Context, path: str, offset: int, length: int | None) -> Content:
@@ -163,7 +188,9 @@ def files_write(
     path: Path,
     text: Text = None,
     data: Data = None,
-    offset: Annotated[int | None, Arg("overwrite from this byte on and keep the rest; the whole file when left out", minimum=0)] = None,
+    offset: Annotated[
+        int | None, Arg("overwrite from this byte on and keep the rest; the whole file when left out", minimum=0)
+    ] = None,
     content_type: Annotated[str | None, Arg("media type kept with the file")] = None,
     tags: Annotated[dict[str, Any] | None, Arg("labels kept with the file")] = None,
 ) -> Applied:
@@ -174,7 +201,9 @@ def files_write(
             at = offset
             applied: Applied = ctx.commit(lambda: ctx.engine.buckets.write(path, content, offset=at))
         else:
-            applied = ctx.commit(lambda: ctx.engine.buckets.put_bytes(path, content, content_type=content_type, tags=tags))
+            applied = ctx.commit(
+                lambda: ctx.engine.buckets.put_bytes(path, content, content_type=content_type, tags=tags)
+            )
     return applied
 
 
@@ -200,11 +229,15 @@ def files_edit(
         def prepare() -> Any:
             before = content_at(ctx, path, 0, None)
             if before.size > EDIT_BYTES_MAX:
-                raise InvalidInput(f"{path} has {before.size} bytes; files.edit takes at most {EDIT_BYTES_MAX}: write a range instead")
+                raise InvalidInput(
+                    f"{path} has {before.size} bytes; files.edit takes at most {EDIT_BYTES_MAX}: write a range instead"
+                )
             body = before.read()
             if body.count(old.encode()) != 1 or not old:
-                raise InvalidInput(f"the passage occurs {body.count(old.encode()) if old else 0} times in {path}; give one that occurs once")
-            return ctx.engine.buckets.put_bytes(path, body.replace(old.encode(), new.encode()), expect=before.cid)
+                raise InvalidInput(
+                    f"the passage occurs {body.count(old.encode()) if old else 0} times in {path}; give one that occurs once"
+                )
+            return ctx.engine.buckets.put_bytes(path, body.replace(old.encode(), new.encode()))
 
         applied: Applied = ctx.commit(prepare)
     return applied
@@ -242,7 +275,15 @@ def files_mkdir(
     return applied
 
 
-@operation("files.rm", Mode.WRITE, "files:delete", destructive=True, undo="merge", target=_path, aliases=("delete_bucket_file",))
+@operation(
+    "files.rm",
+    Mode.WRITE,
+    "files:delete",
+    destructive=True,
+    undo="merge",
+    target=_path,
+    aliases=("delete_bucket_file",),
+)
 def files_rm(
     ctx: Context, path: Path, recursive: Annotated[bool, Arg("also a folder with all it holds", flag="r")] = False
 ) -> Applied:

@@ -102,7 +102,10 @@ def ledger_tail(
     """Return the newest ops of a log, or those after a cursor."""
     size = ctx.engine.ledger.size(log)
     start = max(0, size - limit) if cursor is None else _index(cursor)
-    ops = [ctx.engine.views.op(log, index, record) for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))]
+    ops = [
+        ctx.engine.views.op(log, index, record)
+        for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))
+    ]
     return OpPage(ops, str(start + len(ops)))
 
 
@@ -223,7 +226,9 @@ def ledger_verify(
     """
     report = ctx.engine.upkeep.verify_ledger(against, progress=lambda done, total: ctx.progress(done, total, "records"))
     if not report.ok:
-        raise IntegrityError("the ledger does not verify:\n" + "\n".join(report.findings[:50]), findings=report.findings)
+        raise IntegrityError(
+            "the ledger does not verify:\n" + "\n".join(report.findings[:50]), findings=report.findings
+        )
     return report
 
 
@@ -286,7 +291,12 @@ class SealInfo:
 
 
 @operation(
-    "ledger.seal", Mode.WRITE, "ledger:admin", idempotent=True, external=True, irreversible="records only move into an immutable segment"
+    "ledger.seal",
+    Mode.WRITE,
+    "ledger:admin",
+    idempotent=True,
+    external=True,
+    irreversible="records only move into an immutable segment",
 )
 def ledger_seal(ctx: Context, log: Log = "main") -> SealInfo:
     """Move all published records of a log into compressed Parquet segments."""

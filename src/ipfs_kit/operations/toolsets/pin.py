@@ -57,7 +57,12 @@ def pin_add(
 
         def prepare() -> Effect:
             step = ctx.engine.pins.add(
-                cid, kind, name, now_ns=time_ns(), replace=replace, progress=lambda done, _: ctx.progress(done, unit="blocks")
+                cid,
+                kind,
+                name,
+                now_ns=time_ns(),
+                replace=replace,
+                progress=lambda done, _: ctx.progress(done, unit="blocks"),
             )
             return pins_effect([add_pin(step)], PinInfo(cid, kind, name), after=cid)
 

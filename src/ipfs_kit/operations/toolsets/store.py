@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from time import time_ns
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
+from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Page, Problem, Stat
-from ipfs_kit.errors import IntegrityError, InvalidInput
+from ipfs_kit.buckets.tree import View
+from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.ipld.resolve import resolve
-from ipfs_kit.ipld.unixfs import DEFAULT_PROFILE, PROFILES, Directory, Entry, Kind, entry_of, open_file
+from ipfs_kit.ipld.unixfs import (
+    DEFAULT_PROFILE,
+    PROFILES,
+    Directory,
+    Entry,
+    Kind,
+    Profile,
+    build_file,
+    entry_of,
+    open_file,
+)
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
-from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.catalogue import Mode, Surface, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect
 from ipfs_kit.operations.results import Content
-from ipfs_kit.operations.toolsets.files import content_of
+from ipfs_kit.operations.toolsets.files import GetInfo, content_of
 
 Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
 ProfileName = Annotated[
@@ -59,17 +72,21 @@ class AddInfo:
         files: Files read, links included.
         size: Their bytes.
         stored: Whether blocks were kept (false with only_hash).
-        problems: What could not be read; everything else was kept.
+        problems_count: How many could not be read; everything else was kept.
+        problems: The first of them, with the reason.
     """
 
     cid: CID
     files: int
     size: int
     stored: bool
+    problems_count: int
     problems: list[Problem]
 
 
-@operation("store.init", Mode.WRITE, "store:admin", idempotent=True, irreversible="delete the directory to remove a store")
+@operation(
+    "store.init", Mode.WRITE, "store:admin", idempotent=True, irreversible="delete the directory to remove a store"
+)
 def store_init(ctx: Context) -> StoreInfo:
     """Create the store's directory, keys and logs, or confirm that they are there."""
     return ctx.engine.views.store()
@@ -86,22 +103,13 @@ def store_add(
     ctx: Context,
     path: Annotated[str, Arg("local file or folder, or - for standard input", local=True, positional=True)],
     only_hash: Annotated[bool, Arg("compute the CID and store nothing")] = False,
-    profile: ProfileName = DEFAULT_PROFILE,
+    profile: ProfileName = "unixfs-v1-2025",
     pin: Annotated[bool, Arg("keep it from garbage collection")] = True,
     ignore: Annotated[list[str] | None, Arg("patterns to leave out, in gitignore form")] = None,
 ) -> AddInfo:
     """Add a file or folder by content address and return its CID; the same bytes give the same CID on any machine."""
-    from ipfs_kit.buckets.importer import build_path
-
     with ctx.engine.blocks.window():
-        report = build_path(
-            path,
-            None if only_hash else ctx.engine.blocks,
-            PROFILES[profile],
-            ignore=tuple(ignore or ()),
-            progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
-        )
-        info = AddInfo(report.entry.cid, report.files, report.size, not only_hash, list(report.problems))
+        info = _built(ctx, path, PROFILES[profile], only_hash, tuple(ignore or ()))
         if only_hash:
             return info
 
@@ -113,6 +121,33 @@ def store_add(
 
         added: AddInfo = ctx.commit(prepare)
     return added
+
+
+def _built(ctx: Context, path: str, profile: Profile, only_hash: bool, ignore: tuple[str, ...]) -> AddInfo:
+    from ipfs_kit.buckets.importer import import_path
+
+    blocks = ctx.engine.blocks
+
+    def put(cid: CID, data: bytes) -> None:
+        if not only_hash:
+            blocks.put(cid, data, verify=False)
+
+    if path == "-" and ctx.surface is Surface.CLI:
+        entry = build_file(sys.stdin.buffer, profile, put, progress=lambda done: ctx.progress(done, unit="bytes"))
+        return AddInfo(entry.cid, 1, entry.size, not only_hash, 0, [])
+    report = import_path(
+        path,
+        View(profile, blocks.get, put),
+        put,
+        ignore=ignore,
+        use_ignore_files=False,
+        progress=lambda _files, done: ctx.progress(done, unit="bytes"),
+    )
+    if report.item is None:
+        raise NotFound(
+            f"nothing of {path} could be read: {report.problems[0].detail if report.problems else 'it is ignored'}"
+        )
+    return AddInfo(report.item.cid, report.files, report.bytes, not only_hash, report.problems_count, report.problems)
 
 
 def _entry(ctx: Context, path: str) -> Entry:
@@ -157,7 +192,7 @@ def store_ls(
     get = ctx.engine.blocks.get
     found: list[Stat] = []
     after = bytes.fromhex(cursor) if cursor else None
-    for place, link in Directory(PROFILES[DEFAULT_PROFILE], get, entry.cid).iterate(after):
+    for place, link in Directory(DEFAULT_PROFILE, get, entry.cid).iterate(after):
         if len(found) == limit:
             return Page(tuple(found), last.hex())
         child = entry_of(link.cid, get, link.tsize)
@@ -172,21 +207,18 @@ def store_get(
     ctx: Context,
     path: Reference,
     destination: Annotated[str, Arg("local file or folder to write", local=True, positional=True)],
-    overwrite: Annotated[bool, Arg("replace files that exist")] = False,
-) -> Any:
+    overwrite: Annotated[bool, Arg("replace files that exist")] = True,
+) -> GetInfo:
     """Write a file, or a folder's contents, by CID to the local disk; never outside the destination."""
-    from ipfs_kit.buckets.exporter import export_entry
-    from ipfs_kit.operations.toolsets.files import GetInfo
+    from ipfs_kit.buckets.exporter import export_item
 
-    entry = _entry(ctx, path)
-    report = export_entry(
-        entry,
-        ctx.engine.blocks.get,
-        destination,
-        overwrite=overwrite,
-        progress=lambda done, total, note: ctx.progress(done, total, "bytes", note),
+    item = Item.of(_entry(ctx, path))
+    blocks = ctx.engine.blocks
+    view = View(DEFAULT_PROFILE, blocks.get, lambda cid, data: blocks.put(cid, data, verify=False))
+    report = export_item(
+        item, view, destination, overwrite=overwrite, progress=lambda _files, done: ctx.progress(done, unit="bytes")
     )
-    return GetInfo(destination, entry.cid, report.files, report.size, list(report.problems))
+    return GetInfo(destination, item.cid, report.files, report.bytes, report.problems_count, report.problems)
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +232,7 @@ class GcInfo:
         removed: Blocks removed now.
         freed_bytes: Bytes given back to the disk.
         awaiting_writers: Blocks left for the next run, because writers that began earlier are still open.
+        problems: Packs that could not be rewritten, and why.
     """
 
     dry_run: bool
@@ -208,6 +241,7 @@ class GcInfo:
     removed: int
     freed_bytes: int
     awaiting_writers: int
+    problems: list[str]
 
 
 @operation(
@@ -219,11 +253,15 @@ class GcInfo:
     external=True,
     irreversible="removed blocks were referenced by nothing; add their source again",
 )
-def store_gc(ctx: Context, dry_run: Annotated[bool, Arg("say what would be removed, and remove nothing")] = False) -> GcInfo:
+def store_gc(
+    ctx: Context, dry_run: Annotated[bool, Arg("say what would be removed, and remove nothing")] = False
+) -> GcInfo:
     """Remove blocks that no ref, pin, session, hold or recent op refers to, beside running writers."""
     if not dry_run:
         ctx.announce({"gc": True})
-    return ctx.engine.upkeep.collect_garbage(dry_run=dry_run, progress=lambda done, total: ctx.progress(done, total, "blocks"))
+    return ctx.engine.upkeep.collect_garbage(
+        dry_run=dry_run, progress=lambda done, total: ctx.progress(done, total, "blocks")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +325,12 @@ class RepairReport:
 
 
 @operation(
-    "store.repair", Mode.WRITE, "store:admin", idempotent=True, external=True, irreversible="it rebuilds derived files and sets damaged bytes aside"
+    "store.repair",
+    Mode.WRITE,
+    "store:admin",
+    idempotent=True,
+    external=True,
+    irreversible="it rebuilds derived files and sets damaged bytes aside",
 )
 def store_repair(ctx: Context) -> RepairReport:
     """Mend what verification finds: rebuild indexes, set damaged blocks aside, and name what only a backup can bring back."""

@@ -117,7 +117,13 @@ class FormatInfo:
     upgraded: bool
 
 
-@operation("system.upgrade", Mode.WRITE, "store:admin", idempotent=True, irreversible="older builds refuse newer formats; keep a backup")
+@operation(
+    "system.upgrade",
+    Mode.WRITE,
+    "store:admin",
+    idempotent=True,
+    irreversible="older builds refuse newer formats; keep a backup",
+)
 def system_upgrade(ctx: Context) -> FormatInfo:
     """Bring the store to the newest format this build writes."""
     from ipfs_kit.operations.engine import FORMAT

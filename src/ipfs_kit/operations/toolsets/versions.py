@@ -129,7 +129,10 @@ def versions_log(
 @operation("versions.diff", Mode.READ, "files:read")
 def versions_diff(
     ctx: Context,
-    left: Annotated[str, Arg("state before: BUCKET[@ref][:/path]; with one state, its last commit is compared with it", positional=True)],
+    left: Annotated[
+        str,
+        Arg("state before: BUCKET[@ref][:/path]; with one state, its last commit is compared with it", positional=True),
+    ],
     right: Annotated[str | None, Arg("state after", positional=True)] = None,
     limit: Annotated[int, Arg("most changes listed", minimum=1, maximum=100_000)] = 1000,
 ) -> DiffInfo:
@@ -148,7 +151,9 @@ At = Annotated[str | None, Arg("the state it names; the present head when left o
 @operation("versions.branch_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Create a branch."""
-    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.branch_create(bucket, name, at=at), lambda cid: RefInfo(name, cid)))
+    info: RefInfo = ctx.commit(
+        lambda: with_value(ctx.engine.buckets.branch_create(bucket, name, at=at), lambda cid: RefInfo(name, cid))
+    )
     return info
 
 
@@ -160,17 +165,24 @@ def branch_list(ctx: Context, bucket: Bucket) -> RefList:
 
 @operation("versions.branch_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
 def branch_delete(
-    ctx: Context, bucket: Bucket, name: Name, force: Annotated[bool, Arg("also when its commits are on no other branch")] = False
+    ctx: Context,
+    bucket: Bucket,
+    name: Name,
+    force: Annotated[bool, Arg("also when its commits are on no other branch")] = False,
 ) -> RefInfo:
     """Delete a branch."""
-    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.branch_delete(bucket, name, force=force), lambda cid: RefInfo(name, cid)))
+    info: RefInfo = ctx.commit(
+        lambda: with_value(ctx.engine.buckets.branch_delete(bucket, name, force=force), lambda cid: RefInfo(name, cid))
+    )
     return info
 
 
 @operation("versions.tag_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Give a commit a lasting name."""
-    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.tag_create(bucket, name, at=at), lambda cid: RefInfo(name, cid)))
+    info: RefInfo = ctx.commit(
+        lambda: with_value(ctx.engine.buckets.tag_create(bucket, name, at=at), lambda cid: RefInfo(name, cid))
+    )
     return info
 
 
@@ -183,7 +195,9 @@ def tag_list(ctx: Context, bucket: Bucket) -> RefList:
 @operation("versions.tag_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
 def tag_delete(ctx: Context, bucket: Bucket, name: Name) -> RefInfo:
     """Delete a tag."""
-    info: RefInfo = ctx.commit(lambda: with_value(ctx.engine.buckets.tag_delete(bucket, name), lambda cid: RefInfo(name, cid)))
+    info: RefInfo = ctx.commit(
+        lambda: with_value(ctx.engine.buckets.tag_delete(bucket, name), lambda cid: RefInfo(name, cid))
+    )
     return info
 
 
@@ -199,7 +213,9 @@ def versions_checkout(
         return ctx.commit(lambda: ctx.engine.buckets.checkout(bucket, target, force=force))
 
 
-@operation("versions.restore", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=lambda b: str(b["path"]))
+@operation(
+    "versions.restore", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=lambda b: str(b["path"])
+)
 def versions_restore(
     ctx: Context,
     path: Annotated[str, Arg("BUCKET:/path to bring back", positional=True)],
@@ -214,7 +230,10 @@ def versions_restore(
 
 @operation("versions.merge", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def versions_merge(
-    ctx: Context, bucket: Bucket, source: Annotated[str, Arg("branch, tag or commit to merge", positional=True)], message: Message = ""
+    ctx: Context,
+    bucket: Bucket,
+    source: Annotated[str, Arg("branch, tag or commit to merge", positional=True)],
+    message: Message = "",
 ) -> Committed:
     """Merge another branch by three-way comparison; conflicting paths stop all of it and are named."""
     with ctx.engine.buckets.window():
@@ -226,7 +245,10 @@ def versions_merge(
 
 @operation("versions.revert", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
 def versions_revert(
-    ctx: Context, bucket: Bucket, commit: Annotated[str, Arg("the commit to take back", positional=True)], message: Message = ""
+    ctx: Context,
+    bucket: Bucket,
+    commit: Annotated[str, Arg("the commit to take back", positional=True)],
+    message: Message = "",
 ) -> Committed:
     """Make a new commit that takes back what another commit changed."""
     with ctx.engine.buckets.window():

@@ -79,7 +79,9 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
     Returns:
         A parser that raises ``InvalidInput``.
     """
-    parser = _Parser(prog=f"ipfs-kit {' '.join(key)}", description=operation.description, add_help=False, allow_abbrev=False)
+    parser = _Parser(
+        prog=f"ipfs-kit {' '.join(key)}", description=operation.description, add_help=False, allow_abbrev=False
+    )
     for param in operation.params:
         if param.arg.positional:
             _add_positional(parser, param)
@@ -101,7 +103,11 @@ def _add_option(parser: argparse.ArgumentParser, param: Param) -> None:
         names.insert(0, f"-{param.arg.flag}")
     if param.bare is bool:
         parser.add_argument(
-            *names, dest=param.name, help=param.arg.help, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS
+            *names,
+            dest=param.name,
+            help=param.arg.help,
+            action=argparse.BooleanOptionalAction,
+            default=argparse.SUPPRESS,
         )
         return
     extra: dict[str, Any] = {"action": "append"} if get_origin(param.bare) is list else {}

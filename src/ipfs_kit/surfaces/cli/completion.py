@@ -48,7 +48,9 @@ def _options(command: Command) -> list[str]:
 def _bash() -> str:
     cases = [f"    {group}) words='{' '.join(_second_words(group))}' ;;" for group in GROUPS]
     options = [
-        f"    '{' '.join(key)}') words='{' '.join(_options(command))}' ;;" for key, command in COMMANDS.items() if command.operation
+        f"    '{' '.join(key)}') words='{' '.join(_options(command))}' ;;"
+        for key, command in COMMANDS.items()
+        if command.operation
     ]
     return "\n".join(
         [
@@ -57,7 +59,9 @@ def _bash() -> str:
             '  if [ "$COMP_CWORD" = 1 ]; then',
             f"    words='{' '.join(_first_words())} {' '.join(GLOBALS)}'",
             '  elif [ "${current#-}" != "$current" ]; then',
-            '    local key=$first; case " ' + " ".join(GROUPS) + ' " in *" $first "*) key="$first ${COMP_WORDS[2]}" ;; esac',
+            '    local key=$first; case " '
+            + " ".join(GROUPS)
+            + ' " in *" $first "*) key="$first ${COMP_WORDS[2]}" ;; esac',
             '    case "$key" in',
             *options,
             "    esac",
@@ -82,6 +86,9 @@ def _zsh() -> str:
 def _fish() -> str:
     lines = [f"complete -c ipfs-kit -n __fish_use_subcommand -a '{word}'" for word in _first_words()]
     for group in GROUPS:
-        lines += [f"complete -c ipfs-kit -n '__fish_seen_subcommand_from {group}' -a '{word}'" for word in _second_words(group)]
+        lines += [
+            f"complete -c ipfs-kit -n '__fish_seen_subcommand_from {group}' -a '{word}'"
+            for word in _second_words(group)
+        ]
     lines += [f"complete -c ipfs-kit -l {name.removeprefix('--')}" for name in GLOBALS]
     return "\n".join(lines) + "\n"

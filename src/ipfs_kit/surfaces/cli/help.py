@@ -36,7 +36,11 @@ def overview(group: str | None) -> str:
     codes: dict[int, list[str]] = {}
     for kind, code in SURFACE_CODES.items():
         codes.setdefault(code.exit, []).append(kind.value)
-    exits = "\nexit status: 0 done; " + "; ".join(f"{code} {kinds[0].replace('_', ' ')}" for code, kinds in sorted(codes.items())) + "\n"
+    exits = (
+        "\nexit status: 0 done; "
+        + "; ".join(f"{code} {kinds[0].replace('_', ' ')}" for code, kinds in sorted(codes.items()))
+        + "\n"
+    )
     return _TITLE + "\n".join(lines) + "\n" + (exits + _FOOT if group is None else "")
 
 

@@ -157,7 +157,9 @@ def _fail(error: KitError, options: Globals) -> int:
     if options.json:
         from ipfs_kit.operations.results import to_json
 
-        shown: dict[str, Any] = {"error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details)}}
+        shown: dict[str, Any] = {
+            "error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details)}
+        }
         sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
     else:
         from ipfs_kit.surfaces.text import safe

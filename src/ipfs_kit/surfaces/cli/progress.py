@@ -69,7 +69,11 @@ def line_of(progress: Progress, elapsed_s: float) -> str:
         amount, speed = human_size(progress.done), f"{human_size(int(rate))}/s"
         total = human_size(progress.total) if progress.total else ""
     else:
-        amount, speed, total = f"{progress.done:,}", f"{rate:,.0f} {progress.unit}/s", f"{progress.total:,}" if progress.total else ""
+        amount, speed, total = (
+            f"{progress.done:,}",
+            f"{rate:,.0f} {progress.unit}/s",
+            f"{progress.total:,}" if progress.total else "",
+        )
     text = f"{amount} of {total}" if total else amount
     if progress.total:
         share = min(1.0, progress.done / progress.total)

@@ -85,13 +85,18 @@ def _cell(value: Any) -> str:
 
 
 def _cid_last(value: Any) -> list[str]:
-    lines = [f"{problem.path}: {problem.reason} {problem.detail}".rstrip() for problem in getattr(value, "problems", [])]
+    lines = [
+        f"{problem.path}: {problem.reason} {problem.detail}".rstrip() for problem in getattr(value, "problems", [])
+    ]
     return [*lines, str(value.cid)]
 
 
 def _entries(value: Any) -> list[str]:
     marks = {"dir": "/", "symlink": "@"}
-    rows = [(e.cid, human_size(e.size) if e.kind != "dir" else "-", e.name + marks.get(str(e.kind), "")) for e in value.entries]
+    rows = [
+        (e.cid, human_size(e.size) if e.kind != "dir" else "-", e.name + marks.get(str(e.kind), ""))
+        for e in value.entries
+    ]
     return table(rows) + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
 
 
@@ -102,7 +107,9 @@ def _buckets(value: Any) -> list[str]:
 
 def _changes(changes: Sequence[Any], truncated: bool) -> list[str]:
     marks = {"added": "A", "removed": "D", "modified": "M", "metadata": "m", "type_changed": "T"}
-    return [f"{marks.get(str(c.change), '?')} {c.path}" for c in changes] + (["… and more: raise --limit"] if truncated else [])
+    return [f"{marks.get(str(c.change), '?')} {c.path}" for c in changes] + (
+        ["… and more: raise --limit"] if truncated else []
+    )
 
 
 def _diff(value: Any) -> list[str]:

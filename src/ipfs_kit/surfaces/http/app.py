@@ -92,7 +92,13 @@ async def _operations(request: Request) -> Response:
     from starlette.responses import JSONResponse
 
     listed = [
-        {"name": op.name, "mode": str(op.mode), "scope": op.scope, "summary": op.summary, "input_schema": op.input_schema}
+        {
+            "name": op.name,
+            "mode": str(op.mode),
+            "scope": op.scope,
+            "summary": op.summary,
+            "input_schema": op.input_schema,
+        }
         for op in CATALOGUE.values()
         if op.offered_to(Surface.HTTP)
     ]

@@ -43,7 +43,9 @@ class TokenAuth:
             return
         principal = self._principal(headers.get(b"authorization", b"").decode("latin-1"))
         if principal is None and not scope["path"].startswith(PUBLIC_PREFIXES):
-            await send_error(send, Unauthenticated("send the header 'Authorization: Bearer TOKEN' with a token of this server"))
+            await send_error(
+                send, Unauthenticated("send the header 'Authorization: Bearer TOKEN' with a token of this server")
+            )
             return
         scope.setdefault("state", {})["principal"] = principal or Principal("anonymous", frozenset())
         await self._app(scope, receive, send)
@@ -67,7 +69,9 @@ def owner_token(token: str) -> dict[str, Principal]:
 
 def error_body(error: KitError) -> tuple[int, dict[str, Any]]:
     """HTTP status and JSON body of an error, from the one table."""
-    body = {"error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details), "op": error.op}}
+    body = {
+        "error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details), "op": error.op}
+    }
     return SURFACE_CODES[error.kind].http, body
 
 

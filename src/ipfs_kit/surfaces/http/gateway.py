@@ -47,7 +47,9 @@ async def _serve(request: Request) -> Response:
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers={"etag": etag})
     first, length = parse_range(request.headers.get("range"), stat.size)
-    content = (await run_in_threadpool(call_as, request, "store.cat", {"path": path, "offset": first, "length": length})).value
+    content = (
+        await run_in_threadpool(call_as, request, "store.cat", {"path": path, "offset": first, "length": length})
+    ).value
     headers = {
         **SANDBOX,
         "etag": etag,

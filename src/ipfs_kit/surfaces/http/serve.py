@@ -33,11 +33,15 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     parser = _Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8420, help="port; 0 picks a free one (default 8420)")
-    parser.add_argument("--token-file", metavar="FILE", help="read the bearer token from a file instead of generating one")
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="read the bearer token from a file instead of generating one"
+    )
     options = parser.parse_args(list(arguments))
     token = read_token(options.token_file) if options.token_file else secrets.token_urlsafe(32)
     if not _is_loopback(options.host) and not options.token_file:
-        raise InvalidInput("listening beyond loopback needs --token-file FILE, so that the token is one you chose and keep")
+        raise InvalidInput(
+            "listening beyond loopback needs --token-file FILE, so that the token is one you chose and keep"
+        )
     import socket
 
     import uvicorn
@@ -50,7 +54,9 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         try:
             listener.bind((options.host, options.port))
         except OSError as exc:
-            raise Unavailable(f"cannot listen on {options.host} port {options.port}: {exc.strerror}; choose another --port") from exc
+            raise Unavailable(
+                f"cannot listen on {options.host} port {options.port}: {exc.strerror}; choose another --port"
+            ) from exc
         port = listener.getsockname()[1]
         hosts = {options.host, "127.0.0.1", "localhost", "::1"}
         app = build_app(kit, owner_token(token), allowed_hosts=hosts)

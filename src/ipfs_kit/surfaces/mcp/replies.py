@@ -37,7 +37,12 @@ def reply(kit: Kit, result: Result) -> types.CallToolResult:
     value = result.value
     content: list[Any]
     if isinstance(value, Content) and value.length > INLINE_BYTES_MAX:
-        data: dict[str, Any] = {"cid": str(value.cid), "size": value.size, "offset": value.offset, "length": value.length}
+        data: dict[str, Any] = {
+            "cid": str(value.cid),
+            "size": value.size,
+            "offset": value.offset,
+            "length": value.length,
+        }
         content = [_link(value.cid, value.size, "the file's content; or read ranges with files_read")]
     else:
         data = {"result": to_json(value)}
@@ -90,7 +95,9 @@ def resource(uri: str, data: bytes) -> types.ReadResourceResult:
     import mcp_types as types
 
     try:
-        return types.ReadResourceResult(contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=data.decode("utf-8"))])
+        return types.ReadResourceResult(
+            contents=[types.TextResourceContents(uri=uri, mime_type="text/plain", text=data.decode("utf-8"))]
+        )
     except UnicodeDecodeError:
         blob = base64.b64encode(data).decode("ascii")
         return types.ReadResourceResult(
@@ -101,4 +108,6 @@ def resource(uri: str, data: bytes) -> types.ReadResourceResult:
 def _link(cid: CID, size: int, description: str) -> types.ResourceLink:
     import mcp_types as types
 
-    return types.ResourceLink(type="resource_link", uri=f"{URI_PREFIX}{cid}", name=str(cid), size=size, description=description)
+    return types.ResourceLink(
+        type="resource_link", uri=f"{URI_PREFIX}{cid}", name=str(cid), size=size, description=description
+    )

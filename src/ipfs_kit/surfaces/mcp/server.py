@@ -47,7 +47,9 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
     async def list_tools(_ctx: Any, _params: Any) -> types.ListToolsResult:
         return listing
 
-    async def call_tool(ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams) -> types.CallToolResult:
+    async def call_tool(
+        ctx: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
+    ) -> types.CallToolResult:
         operation = operations.get(params.name)
         if operation is None:
             raise MCPError(-32602, "unknown tool: call tools/list for the names")

@@ -30,7 +30,12 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     """
     parser = _Parser(prog="ipfs-kit mcp", description="Serve the Model Context Protocol over stdio.")
     parser.add_argument("--as", dest="principal", metavar="NAME", help="name the agent's calls are recorded under")
-    parser.add_argument("--scope", action="append", metavar="SCOPE", help="permission to grant, such as files:* (repeatable; default all)")
+    parser.add_argument(
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="permission to grant, such as files:* (repeatable; default all)",
+    )
     parser.add_argument("--toolsets", metavar="NAMES", help="offer only these toolsets, separated by commas")
     parser.add_argument("--read-only", action="store_true", help="offer only tools that change nothing")
     options = parser.parse_args(list(arguments))
@@ -38,7 +43,9 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     if options.principal or options.scope:
         principal = Principal(options.principal or LOCAL.name, frozenset(options.scope or {"*"}))
     tools = offered(options.toolsets.split(",") if options.toolsets else None, read_only=options.read_only)
-    with Kit.open(Kit.store_path(store), create=True, surface="mcp", principal=principal, lock_timeout_s=lock_timeout_s) as kit:
+    with Kit.open(
+        Kit.store_path(store), create=True, surface="mcp", principal=principal, lock_timeout_s=lock_timeout_s
+    ) as kit:
         import anyio
         from mcp.server.stdio import stdio_server
 
