@@ -38,7 +38,7 @@ def run_together(path: Path, processes: int, count: int) -> None:
     open_store(path).close()
     running = [start(path, count, f"p{number}-") for number in range(processes)]
     for process in running:
-        process.communicate(timeout=250)
+        process.communicate(timeout=1_500)
         assert process.returncode == 0
     store = open_store(path)
     total = processes * count

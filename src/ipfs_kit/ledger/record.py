@@ -229,7 +229,6 @@ def encode(
             its CID.
         InvalidInput: A field has no dag-cbor form.
     """
-    op_id = draft.op_id
     kind, message, state = draft.error_kind, draft.error_message, status or draft.status
     if error is not None:
         kind, message = error.kind.value, error.message
@@ -238,28 +237,13 @@ def encode(
         target = draft.target
     if effect is None:
         effect = draft.effect
-    args = draft.args
-    sealed_target = None if target is None else _utf8(target)
-    sealed_args = _cbor(args, "args") if args else None
-    sealed_effect = None if effect is None else _cbor(effect, "effect")
-    sealed_message = None if message is None else _utf8(message)
-    subject = draft.subject
-    if subject is not None:
-        if key is None:
-            raise Expired(f"the key of subject {subject} was destroyed: nothing more can be recorded about it")
-        if sealed_target is not None:
-            sealed_target = seal(key, op_id, "target", sealed_target)
-        if sealed_args is not None:
-            sealed_args = seal(key, op_id, "args", sealed_args)
-        if sealed_effect is not None:
-            sealed_effect = seal(key, op_id, "effect", sealed_effect)
-        if sealed_message is not None:
-            sealed_message = seal(key, op_id, "error_message", sealed_message)
+    sealed_target, sealed_args, sealed_effect, sealed_message = _personal(draft, key, target, effect, message)
     duration_us = draft.duration_us
     if duration_us is None:
         duration_us = max(0, time_ns - draft.time_ns) // 1000 if draft.time_ns else 0
     row = [
-        SCHEMA, op_id, draft.phase, node, time_ns, draft.actor, draft.surface, draft.operation, draft.stream, subject,
+        SCHEMA, draft.op_id, draft.phase, node, time_ns, draft.actor, draft.surface, draft.operation, draft.stream,
+        draft.subject,
         sealed_target, sealed_args, sealed_effect, state, kind, sealed_message, duration_us,
         draft.before if before is None else before, draft.after if after is None else after,
         ack or draft.ack, draft.parent, draft.trace, draft.bytes_in, draft.bytes_out, draft.ext,
@@ -321,6 +305,29 @@ def open_record(record: Record, key: bytes | None) -> OpenRecord:
         None if message is None else message.decode("utf-8", "surrogateescape"),
         False,
     )
+
+
+def _personal(
+    draft: Draft, key: bytes | None, target: str | None, effect: Any, message: str | None
+) -> tuple[bytes | None, bytes | None, bytes | None, bytes | None]:
+    """The four personal fields as they are stored: sealed one by one when the draft names a subject."""
+    op_id = draft.op_id
+    stored_target = None if target is None else _utf8(target)
+    stored_args = _cbor(draft.args, "args") if draft.args else None
+    stored_effect = None if effect is None else _cbor(effect, "effect")
+    stored_message = None if message is None else _utf8(message)
+    if draft.subject is not None:
+        if key is None:
+            raise Expired(f"the key of subject {draft.subject} was destroyed: nothing more can be recorded about it")
+        if stored_target is not None:
+            stored_target = seal(key, op_id, "target", stored_target)
+        if stored_args is not None:
+            stored_args = seal(key, op_id, "args", stored_args)
+        if stored_effect is not None:
+            stored_effect = seal(key, op_id, "effect", stored_effect)
+        if stored_message is not None:
+            stored_message = seal(key, op_id, "error_message", stored_message)
+    return stored_target, stored_args, stored_effect, stored_message
 
 
 _TEXT: Final = (str,)
