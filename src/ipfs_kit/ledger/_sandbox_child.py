@@ -6,6 +6,8 @@ Arrow IPC and, on demand, the keys that this principal may use. Order matters: c
 views, lock the engine, and only then bind anything of the user's text.
 """
 
+# pyarrow ships no types.
+# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 import base64
@@ -34,7 +36,8 @@ _TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 _NODES = frozenset(
     {
         "SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE",
-        "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "EMPTY_FROM", "PIVOT", "SHOW_REF",
+        "BASE_TABLE", "SUBQUERY", "JOIN", "TABLE_FUNCTION", "EXPRESSION_LIST", "EMPTY", "EMPTY_FROM", "PIVOT",
+        "SHOW_REF",
         "ORDER_MODIFIER", "LIMIT_MODIFIER", "LIMIT_PERCENT_MODIFIER", "DISTINCT_MODIFIER", "ASCENDING", "DESCENDING",
         "ORDER_DEFAULT",
     }
@@ -67,6 +70,19 @@ def send(sock: socket.socket, kind: bytes, payload: bytes | memoryview) -> None:
 def send_json(sock: socket.socket, message: dict[str, Any]) -> None:
     """Send one JSON frame."""
     send(sock, JSON, json.dumps(message).encode())
+
+
+# The engine's threads ask for keys while the main thread sends rows: one frame at a time.
+_wire = threading.Lock()
+
+
+def _say(sock: socket.socket, kind: bytes, payload: bytes | memoryview) -> None:
+    with _wire:
+        send(sock, kind, payload)
+
+
+def _say_json(sock: socket.socket, message: dict[str, Any]) -> None:
+    _say(sock, JSON, json.dumps(message).encode())
 
 
 def receive(sock: socket.socket, size_max: int = FRAME_BYTES_MAX) -> tuple[bytes, bytearray]:
@@ -140,8 +156,8 @@ def confine_files(readable: list[str]) -> list[str]:
     ruleset = libc.syscall(_LANDLOCK_CREATE, attributes, len(attributes), 0)
     if ruleset < 0:
         return []
-    own = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/lib",
-           "/lib64", "/sys/devices/system/cpu", "/sys/fs/cgroup", "/proc/self"]  # fmt: skip
+    own = [sys.prefix, sys.base_prefix, sys.exec_prefix, *sys.path, "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo",
+           "/lib", "/lib64", "/sys/devices/system/cpu", "/sys/fs/cgroup", "/proc/self"]  # fmt: skip
     for name, rights in [(n, _FS_EXECUTE | _FS_READ_FILE | _FS_READ_DIR) for n in own] + [
         (n, _FS_READ_FILE | _FS_READ_DIR) for n in readable
     ]:
@@ -269,8 +285,8 @@ def needed_columns(nodes: list[dict[str, Any]], columns: list[str]) -> set[str]:
         used.update(name.lower() for name in node.get("using_columns") or [] if isinstance(name, str))
     aliases = {str(n.get("alias") or n.get("table_name")).lower() for n in nodes if n.get("type") in _PLAIN_REFS}
     # A bare table name used as a value is the whole row.
-    return set(columns) if any(n.get("class") == "COLUMN_REF" and n["column_names"][-1].lower() in aliases for n in nodes) \
-        else used & set(columns)  # fmt: skip
+    whole = any(n.get("class") == "COLUMN_REF" and n["column_names"][-1].lower() in aliases for n in nodes)
+    return set(columns) if whole else used & set(columns)
 
 
 # -- decryption on demand --------------------------------------------------------------------------------------------
@@ -290,7 +306,7 @@ class Oracle:
             known = self._known[what]
             missing = sorted(ids - known.keys())
             if missing:
-                send_json(self._sock, {"ask": what, "ids": missing})
+                _say_json(self._sock, {"ask": what, "ids": missing})
                 answer = json.loads(receive(self._sock)[1])["found"]
                 for name in missing:
                     value = answer.get(name)
@@ -419,7 +435,7 @@ def _answer(sock: socket.socket, relation: Any, rows_max: int, bytes_max: int) -
     import pyarrow as pa
 
     reader = relation.limit(rows_max + 1).to_arrow_reader(2048)
-    send(sock, ARROW, reader.schema.serialize().to_pybytes())
+    _say(sock, ARROW, reader.schema.serialize().to_pybytes())
     rows = size = 0
     truncated = False
     for part in reader:
@@ -434,12 +450,12 @@ def _answer(sock: socket.socket, relation: Any, rows_max: int, bytes_max: int) -
                 writer.write_batch(batch)
             rows += batch.num_rows
             size += batch.nbytes
-            send(sock, ARROW, memoryview(sink.getvalue()))
+            _say(sock, ARROW, memoryview(sink.getvalue()))
         if truncated:
             break
     if truncated and not rows:
         raise Refusal("budget_exceeded", f"one row is larger than {bytes_max} bytes: select less of it")
-    send_json(sock, {"done": True, "rows": rows, "truncated": truncated})
+    _say_json(sock, {"done": True, "rows": rows, "truncated": truncated})
 
 
 def serve(sock: socket.socket, duckdb: Any, walls: list[str]) -> None:
@@ -454,13 +470,13 @@ def serve(sock: socket.socket, duckdb: Any, walls: list[str]) -> None:
     try:
         _serve(sock, duckdb, request, tail, limits, walls)
     except Refusal as refusal:
-        send_json(sock, {"error": refusal.kind, "message": str(refusal), "walls": walls})
+        _say_json(sock, {"error": refusal.kind, "message": str(refusal), "walls": walls})
     except MemoryError:
-        send_json(sock, {"error": "budget_exceeded", "message": "the query needs more memory than it may use"})
+        _say_json(sock, {"error": "budget_exceeded", "message": "the query needs more memory than it may use"})
     except FileNotFoundError as exc:
-        send_json(sock, {"error": "stale", "message": f"a segment went away: {exc}"})
+        _say_json(sock, {"error": "stale", "message": f"a segment went away: {exc}"})
     except Exception as exc:
-        send_json(sock, {"error": _kind(exc, duckdb), "message": _message(exc), "walls": walls})
+        _say_json(sock, {"error": _kind(exc, duckdb), "message": _message(exc), "walls": walls})
 
 
 def _serve(
@@ -491,7 +507,7 @@ def _serve(
     if request["row_filter"]:
         _scope(connection, request, used)
     connection.execute("SET lock_configuration = true")
-    send_json(sock, {"started": True, "walls": walls})
+    _say_json(sock, {"started": True, "walls": walls})
     _answer(sock, connection.sql(text), limits["rows"], limits["bytes"])
 
 
@@ -522,16 +538,16 @@ def main(fd: int, lifeline: int) -> None:
     try:
         import duckdb
         import pyarrow as pa
-        import pyarrow.dataset  # noqa: F401 - loaded while nobody waits
+        import pyarrow.dataset
     except ImportError as exc:
         name = (exc.name or "duckdb").partition(".")[0]
-        send_json(sock, {"error": "missing_extra", "message": f"SQL over the ledger needs {name}: pip install {name}"})
+        _say_json(sock, {"error": "missing_extra", "message": f"SQL over the ledger needs {name}: pip install {name}"})
         return
     pa.set_memory_pool(pa.system_memory_pool())
     # A thread started before Landlock stays outside it; this one only polls a pipe.
     _watch_parent(lifeline)
     try:
-        send_json(sock, {"ready": True, "walls": walls})
+        _say_json(sock, {"ready": True, "walls": walls})
         serve(sock, duckdb, walls)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return

@@ -4,10 +4,13 @@ One column per record field, in the record's order, after ``index``. Ciphertext 
 come back from its columns as the same bytes keeps them in ``raw`` and has null in all other columns but ``index``.
 """
 
+# pyarrow ships no types.
+# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,7 +30,13 @@ STORED_NAMES: Final = (INDEX, *FIELDS, RAW)
 DICTIONARY_NAMES: Final = ("node", "actor", "surface", "operation", "stream", "subject", "status", "error_kind", "ack")
 """Few distinct values: stored and read as dictionaries."""
 _TEXT: Final = frozenset(DICTIONARY_NAMES)
-_INTEGERS: Final = {"schema": "int16", "phase": "int8", "duration_us": "int64", "bytes_in": "int64", "bytes_out": "int64"}
+_INTEGERS: Final = {
+    "schema": "int16",
+    "phase": "int8",
+    "duration_us": "int64",
+    "bytes_in": "int64",
+    "bytes_out": "int64",
+}
 _BEFORE, _AFTER, _EXT, _OP_ID = (FIELDS.index(name) for name in ("before", "after", "ext", "op_id"))
 _CHUNK: Final = 2048
 _INT64: Final = range(-(1 << 63), 1 << 63)
@@ -51,7 +60,9 @@ def need_pyarrow() -> ModuleType:
     try:
         import pyarrow as pa
     except ImportError as exc:
-        raise MissingExtra("sealing and reading segments needs pyarrow: pip install pyarrow", package="pyarrow") from exc
+        raise MissingExtra(
+            "sealing and reading segments needs pyarrow: pip install pyarrow", package="pyarrow"
+        ) from exc
     module: ModuleType = pa
     return module
 
@@ -124,7 +135,7 @@ def _row(data: bytes) -> Sequence[Any]:
         return _EMPTY
     try:
         # ``_Link`` marks links, so that they are never confused with byte strings.
-        row = cbrrr.decode_dag_cbor(data, False, _Link)
+        row: Any = cbrrr.decode_dag_cbor(data, False, _Link)
     except (ValueError, OverflowError, MemoryError):
         return _EMPTY
     if type(row) is not list or len(row) != len(FIELDS) or type(row[_OP_ID]) is not bytes or len(row[_OP_ID]) != 16:
@@ -152,7 +163,7 @@ def _fits(name: str, value: Any) -> bool:
 
 
 def _pack_links(value: Any) -> bytes:
-    """A CID as its binary, a list of CIDs as dag-cbor; the first byte tells them apart: 0x01 or 0x12, or 0x80 and more."""
+    """A CID as its binary, a list of CIDs as dag-cbor; the first byte tells: 0x01 or 0x12, or 0x80 and more."""
     if type(value) is _Link:
         return bytes(value)
     if type(value) is not list or not all(type(item) is _Link for item in value):
@@ -246,9 +257,10 @@ def _numbers(array: Any) -> list[int]:
     if code is None:
         values: list[int] = array.to_pylist()
         return values
-    data = memoryview(array.buffers()[1]).cast("B")
+    data: Any = memoryview(array.buffers()[1]).cast("B")
     width = array.type.bit_width // 8
-    return data[array.offset * width : (array.offset + len(array)) * width].cast(code).tolist()
+    found: list[int] = data[array.offset * width : (array.offset + len(array)) * width].cast(code).tolist()
+    return found
 
 
 def _blobs(array: Any) -> list[bytes | None]:
@@ -260,7 +272,7 @@ def _blobs(array: Any) -> list[bytes | None]:
         return [data[at : at + width] for at in range(start, start + len(array) * width, width)]
     offsets = memoryview(buffers[1]).cast("B").cast("i")[array.offset : array.offset + len(array) + 1].tolist()
     if not array.null_count:
-        return [data[a:b] for a, b in zip(offsets, offsets[1:], strict=False)]
+        return [data[a:b] for a, b in pairwise(offsets)]
     valid = _numbers(array.is_valid().cast("int8"))
     return [data[a:b] if v else None for a, b, v in zip(offsets, offsets[1:], valid, strict=False)]
 
@@ -273,7 +285,9 @@ def record_cids(table: pa.Table) -> list[bytes]:
 # -- values for people: used where a query asks for them --------------------------------------------------------------
 
 
-def unseal_text(subject: str | None, key: bytes | None, op_id: bytes | None, name: str, data: bytes | None) -> str | None:
+def unseal_text(
+    subject: str | None, key: bytes | None, op_id: bytes | None, name: str, data: bytes | None
+) -> str | None:
     """A personal field as text; None where it is absent, erased or not this reader's.
 
     Args:

@@ -292,7 +292,9 @@ class Sandbox:
         except KitError:
             raise  # some of ours are ValueError or KeyError too
         except TimeoutError as exc:
-            raise Timeout(f"the query ran over {limits.wall_s:g} s and was stopped: narrow it, or raise the limit") from exc
+            raise Timeout(
+                f"the query ran over {limits.wall_s:g} s and was stopped: narrow it, or raise the limit"
+            ) from exc
         except (EOFError, ConnectionError) as exc:
             raise self._obituary(worker, limits) from exc
         except (ValueError, KeyError, UnicodeDecodeError) as exc:

@@ -1,11 +1,13 @@
 """Sealed segments: the older records of a log in Parquet files (decisions 14 and 15; ``docs/format/segments.md``).
 
-Sealing moves whole batches from ``state.db`` into ``ledger/<log>/segments/``. Order of steps, under the lease ``sealing``:
+Sealing moves whole batches from ``state.db`` into ``ledger/<log>/segments/``. Steps, under the lease ``sealing``:
 file durable → file read back and every record CID compared with the log → manifest durable → one state transaction that
 registers the segment and drops the tail rows. A crash before the transaction leaves the tail and at most two files that
 nobody refers to, which the next sealing removes; a crash after it leaves the segment.
 """
 
+# pyarrow ships no types.
+# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 import os
@@ -74,7 +76,7 @@ class Segment(NamedTuple):
 
     log: str
     first_index: int
-    count: int
+    rows: int
     name: str
     size: int
     sha256: bytes
@@ -87,7 +89,7 @@ class Segment(NamedTuple):
     @property
     def stop(self) -> int:
         """The index after the last record."""
-        return self.first_index + self.count
+        return self.first_index + self.rows
 
 
 class _Span(NamedTuple):
@@ -134,7 +136,7 @@ class Segments:
         """Where the segments of a log lie."""
         return os.path.join(self._store, "ledger", log, "segments")
 
-    def list(self, log: str | None = None) -> list[Segment]:
+    def registered(self, log: str | None = None) -> list[Segment]:
         """Every registered segment in log order."""
         where, params = ("WHERE log = ?", (log,)) if log is not None else ("", ())
         rows = self._state.query(
@@ -234,8 +236,10 @@ class Segments:
         segment = Segment(log, span.first, len(records), name, len(data), digest, cid.binary, *span[2:])
         with self._state.transaction() as tx:
             if log_state_in(tx, log).sealed_upto != span.first:
-                raise IntegrityError(f"log {log} was sealed from elsewhere without the lease: run ledger verify", log=log)
-            tx.execute(f"INSERT INTO ledger_segments({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)", tuple(segment))  # noqa: S608
+                raise IntegrityError(
+                    f"log {log} was sealed from elsewhere without the lease: run ledger verify", log=log
+                )
+            tx.execute(f"INSERT INTO ledger_segments({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)", tuple(segment))
             drop_tail(tx, log, span.stop)
         return segment
 
@@ -245,11 +249,13 @@ class Segments:
         made = record_cids(_read_table(path))
         logged = list(self._leaves(log, span.first, span.stop))
         if len(made) != len(logged) or len(made) != len(records):
-            raise IntegrityError(f"{path} holds {len(made)} records, the log {len(logged)}: nothing was dropped", log=log)
+            raise IntegrityError(
+                f"{path} holds {len(made)} records, the log {len(logged)}: nothing was dropped", log=log
+            )
         for at, (cid, leaf) in enumerate(zip(made, logged, strict=True)):
             if leaf_hash(cid) != leaf:
                 raise IntegrityError(
-                    f"record {span.first + at} of log {log} does not match its leaf: run ledger verify; nothing was dropped",
+                    f"record {span.first + at} of log {log} does not match its leaf; nothing was dropped: run verify",
                     log=log,
                     index=span.first + at,
                 )
@@ -263,7 +269,7 @@ class Segments:
         lease = Lease(self._store, "sealing")
         try:
             with lease.acquire(self._state.lock_timeout_s):
-                doomed = [segment for segment in self.list(log) if segment.stop <= upto]
+                doomed = [segment for segment in self.registered(log) if segment.stop <= upto]
                 with self._state.transaction() as tx:
                     for segment in doomed:
                         tx.execute("DELETE FROM ledger_segments WHERE log = ? AND first_index = ?", segment[:2])
@@ -280,7 +286,7 @@ class Segments:
     def files(self, log: str) -> set[str]:
         """Every file name that belongs in the segments' directory of a log."""
         found: set[str] = set()
-        for segment in self.list(log):
+        for segment in self.registered(log):
             found |= {segment.name, str(CID(segment.manifest)) + _MANIFEST_SUFFIX}
         return found
 
@@ -291,7 +297,7 @@ class Segments:
             log: ``main`` or ``bulk``.
             deep: Also derive every record's CID and compare it with the log's leaves.
         """
-        for segment in self.list(log):
+        for segment in self.registered(log):
             path = os.path.join(self.directory(log), segment.name)
             try:
                 with open(path, "rb") as file:

@@ -1,9 +1,11 @@
 """SQL over both logs: sealed segments and live tail as the views ``ops`` and ``records`` (``docs/guide/sql.md``).
 
-One query sees one snapshot of ``state.db``: the segments registered then and the records not yet sealed. The engine runs
-in ``sandbox``; this module decides what it may see.
+One query sees one snapshot of ``state.db``: the segments registered then and the records not yet sealed. The
+engine runs in ``sandbox``; this module decides what it may see.
 """
 
+# pyarrow ships no types.
+# mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
 import os
@@ -39,7 +41,8 @@ _COMPUTED: Final = ("record_cid", "actor_name", *SEALED_FIELDS, "before", "after
 """Columns that our functions make; they cost time only where a query names them."""
 _STORED: Final = (INDEX, *FIELDS)
 _PLAIN: Final = {
-    "log": "log", "idx": '"index"', "time": "CAST(time_ns AS TIMESTAMPTZ)", "op_id": "lower(hex(op_id))", "duration_ms": "duration_us / 1000.0",
+    "log": "log", "idx": '"index"', "time": "CAST(time_ns AS TIMESTAMPTZ)", "op_id": "lower(hex(op_id))",
+    "duration_ms": "duration_us / 1000.0",
     "parent": "lower(hex(parent))", "trace": "lower(hex(trace))",
 }  # fmt: skip
 
@@ -144,8 +147,8 @@ class LedgerSql:
         Args:
             sql: The user's text.
             keys: What this principal may decrypt; None uses the key ring the object was made with.
-            row_filter: A condition over the columns of ``ops`` in SQL, written by us and never by a user: the query sees
-                only rows it holds for.
+            row_filter: A condition over the columns of ``ops`` in SQL, written by us and never by a user: the query
+                sees only rows it holds for.
             limits: Time, memory, rows and bytes.
 
         Raises:
@@ -189,9 +192,9 @@ class LedgerSql:
         self.close()
 
     def _request(self, sql: str, row_filter: str | None) -> tuple[dict[str, Any], memoryview]:
-        pa = need_pyarrow()
+        pa: Any = need_pyarrow()
         files: dict[str, list[str]] = {}
-        tails: list[pa.Table] = []
+        tails: list[Any] = []
         with self._guard, self._state.snapshot() as view:
             for log in LOGS:
                 names = view.query("SELECT name FROM ledger_segments WHERE log = ? ORDER BY first_index", (log,))
@@ -313,8 +316,8 @@ def _result(answer: Answer, elapsed_s: float) -> Result:
     except (pa.ArrowException, OSError, IndexError) as exc:
         raise FormatError(f"the SQL sandbox returned no table: {exc}") from exc
     return Result(
-        tuple(table.column_names), tuple(str(f.type) for f in table.schema), table.num_rows, answer.truncated, elapsed_s,
-        answer.walls, table,
+        tuple(table.column_names), tuple(str(f.type) for f in table.schema), table.num_rows, answer.truncated,
+        elapsed_s, answer.walls, table,
     )  # fmt: skip
 
 
