@@ -97,7 +97,8 @@ def python_view() -> str:
             + "\n".join(methods)
         )
     properties = [
-        f'    @cached_property\n    def {toolset}(self) -> {toolset.title()}:\n        """Operations of the toolset ``{toolset}``."""\n'
+        f"    @cached_property\n    def {toolset}(self) -> {toolset.title()}:\n"
+        f'        """Operations of the toolset ``{toolset}``."""\n'
         f"        return {toolset.title()}(self)\n"
         for toolset in TOOLSETS
     ]
@@ -110,7 +111,8 @@ def python_view() -> str:
         "from __future__ import annotations\n\nfrom functools import cached_property\n"
         f"from typing import {', '.join(typing_names)}\n\nif TYPE_CHECKING:\n{imports}\n\n"
         "_UNSET: Any = object()\n\n\n"
-        'class Namespace:\n    """Calls operations of one toolset on a kit."""\n\n    def __init__(self, kit: Any) -> None:\n        self._kit = kit\n\n'
+        'class Namespace:\n    """Calls operations of one toolset on a kit."""\n\n'
+        "    def __init__(self, kit: Any) -> None:\n        self._kit = kit\n\n"
         "    def _call(self, name: str, arguments: dict[str, Any]) -> Any:\n"
         "        given = {key: value for key, value in arguments.items() if value is not _UNSET}\n"
         "        return self._kit.call_with(name, given).value\n\n\n"

@@ -108,7 +108,8 @@ def import_and_commit(kit: Kit, folder: Path) -> CID:
     committed = kit.versions.commit(BUCKET, message=f"import of {folder.name}")
     elapsed_s = time.perf_counter() - started_s
     say(
-        f"{put.files:,} files, {human_size(put.size)}, {put.files / elapsed_s:,.0f} files/s, {human_size(int(put.size / elapsed_s))}/s"
+        f"{put.files:,} files, {human_size(put.size)}: "
+        f"{put.files / elapsed_s:,.0f} files/s, {human_size(int(put.size / elapsed_s))}/s"
     )
     require(put.files > 500, f"only {put.files} files were imported from {folder}")
     say(f"commit {committed.commit}")
@@ -138,7 +139,8 @@ async def _agent(store: Path) -> None:
     async with Client(server) as client:
         tools = await client.list_tools()
         say(
-            f"{len(tools.tools)} tools; {sum(bool(t.annotations and t.annotations.destructive_hint) for t in tools.tools)} marked destructive"
+            f"{len(tools.tools)} tools, "
+            f"{sum(bool(t.annotations and t.annotations.destructive_hint) for t in tools.tools)} of them marked destructive"
         )
         names = [b["name"] for b in (await _tool(client, "bucket_list"))["buckets"]]
         require(names == [BUCKET], f"the agent sees buckets {names}")
@@ -187,7 +189,8 @@ def show_changes(kit: Kit) -> None:
 def query_ledger(kit: Kit) -> None:
     """Who did what, by SQL over the recorded operations."""
     found = kit.ledger.sql(
-        "SELECT actor_name, operation, status, count(*) AS n FROM ops WHERE surface = 'mcp' GROUP BY ALL ORDER BY n DESC, operation"
+        "SELECT actor_name, operation, status, count(*) AS n FROM ops WHERE surface = 'mcp' "
+        "GROUP BY ALL ORDER BY n DESC, operation"
     )
     for row in found.rows:
         say("  ".join(str(cell) for cell in row))
@@ -206,7 +209,8 @@ def prove(kit: Kit, index: int, scratch: Path) -> None:
     shown = verify_proof_file(str(path), kit.ledger.vkey().vkey)
     require(shown.record_cid == proof.cid, "the proof is of another record")
     say(
-        f"{shown.op}, record {shown.record_cid}, in a tree of {shown.size} records signed by {shown.origin}; {path.stat().st_size} bytes"
+        f"{shown.op}, record {shown.record_cid}, in a tree of {shown.size} records signed by {shown.origin}; "
+        f"{path.stat().st_size} bytes"
     )
     path.write_text(proof.proof.replace(f"index {index}", f"index {index + 1}"), encoding="utf-8")
     try:

@@ -16,7 +16,7 @@ from ipfs_kit.ipld import CID
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.keys import KeyRing, Signer
 from ipfs_kit.ledger import check, manifest, proof, verify
-from ipfs_kit.ledger.batches import LogState, Reader, RecordSource
+from ipfs_kit.ledger.batches import LogState, Reader
 from ipfs_kit.ledger.checkpoint import Checkpoint
 from ipfs_kit.ledger.committer import Committer, Item
 from ipfs_kit.ledger.layout import TILE_WIDTH, full_tiles, partial_width
@@ -60,7 +60,7 @@ class Ledger:
         now_ns: Callable[[], int],
         random: Callable[[int], bytes],
         read_only: bool,
-        segments: RecordSource | None,
+        segments: Segments | None,
     ) -> None:
         signer = keys.signer()
         self.directory = directory
@@ -93,7 +93,7 @@ class Ledger:
         now_ns: Callable[[], int] = time.time_ns,
         random: Callable[[int], bytes] = os.urandom,
         read_only: bool = False,
-        segments: RecordSource | None = None,
+        segments: Segments | None = None,
     ) -> Ledger:
         """Open the ledger of a store.
 

@@ -152,7 +152,7 @@ def _convert(param: Param, kind: Any, value: Any) -> Any:
 def _convert_list(param: Param, inner: Any, value: Any) -> list[Any]:
     if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
         raise _bad(param, "a list")
-    items = []
+    items: list[Any] = []
     for item in value:
         if len(items) >= MAX_ITEMS:
             raise BudgetExceeded(f"argument {param.name} has more than {MAX_ITEMS} items")

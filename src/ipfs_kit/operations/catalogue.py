@@ -53,8 +53,8 @@ class Operation:
         scope: Permission a principal needs.
         destructive: Removes something that the operation itself cannot bring back without ``undo``.
         idempotent: Repeating it with the same arguments changes nothing more.
-        undo: ``merge`` (three-way merge of the recorded effect), ``ref`` (compare-and-swap back), ``inverse`` (the opposite
-            operation) or None.
+        undo: ``merge`` (three-way merge of the recorded effect), ``ref`` (compare-and-swap back), ``inverse`` (the
+            opposite operation) or None.
         irreversible: Why there is no undo; set exactly when a writing operation has none.
         external: Its effect lies outside ``state.db``: an intent is recorded before it and an outcome after.
         target: Names the object for the record and for authorisation, from the bound arguments.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
 
 PREPARE_ATTEMPTS = 8
-"""How often work is prepared anew when the state it was prepared against moved: losing eight races means a hot spot the caller should see."""
+"""How often work is prepared anew when the state moved: losing eight races is a hot spot the caller should see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +76,8 @@ class Context:
         """Apply one effect together with this operation's record, in one transaction.
 
         Args:
-            prepare: Does the work outside the lock (hashing, writing blocks) and returns the effect; called again when the
-                effect raises ``Stale``.
+            prepare: Does the work outside the lock (hashing, writing blocks) and returns the effect; called again when
+                the effect raises ``Stale``.
 
         Returns:
             The outcome's value.

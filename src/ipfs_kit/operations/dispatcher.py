@@ -95,10 +95,11 @@ class _Call:
                 effect = self.once.around(effect)
         ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
         try:
-            return ticket.receipt() if draft.ack == BUFFERED else ticket.result()
+            receipt: Receipt = ticket.receipt() if draft.ack == BUFFERED else ticket.result()
         except Stale:
             self.recorded = False
             raise
+        return receipt
 
     def fail(self, error: KitError) -> None:
         """Record that the call failed, unless its record was handed over with the effect that failed."""
@@ -164,11 +165,11 @@ class Dispatcher:
             call.fail(Cancelled(f"{operation.name} was interrupted"))
             raise
         except Exception as exc:
-            error = InternalError(
+            defect = InternalError(
                 f"{operation.name} failed unexpectedly ({type(exc).__name__}: {exc}); please report this"
             )
-            call.fail(error)
-            raise error from exc
+            call.fail(defect)
+            raise defect from exc
 
     def _run(self, call: _Call, bound: Mapping[str, Any]) -> Result:
         caller = call.caller

@@ -147,7 +147,7 @@ class Store(Namespace):
         return found
 
     def repair(self) -> RepairReport:
-        """Mend what verification finds: rebuild indexes, set damaged blocks aside, and name what only a backup can bring back."""
+        """Mend what verification finds: rebuild indexes, set damage aside, and name what only a backup brings back."""
         found: RepairReport = self._call("store.repair", {})
         return found
 

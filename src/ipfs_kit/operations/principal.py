@@ -43,6 +43,6 @@ def authorise(principal: Principal, operation: Operation, target: str | None) ->
     if not principal.may(operation.scope):
         about = f" on {target}" if target else ""
         raise Denied(
-            f"{operation.name}{about} needs the scope {operation.scope!r}: ask the store's owner for a token that has it",
+            f"{operation.name}{about} needs the scope {operation.scope!r}: ask the store's owner for it",
             scope=operation.scope,
         )

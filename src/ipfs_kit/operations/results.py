@@ -69,8 +69,8 @@ def to_json(value: Any, _depth: int = 0) -> Any:
         value: A handler's result.
 
     Returns:
-        Only ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``; byte-exact names that are not UTF-8 have
-        their odd bytes escaped as ``\\xNN``.
+        Only ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``; byte-exact names that are not UTF-8
+        have their odd bytes escaped as ``\\xNN``.
     """
     if _depth > MAX_DEPTH:
         raise RecursionError("a result is nested deeper than 64 levels")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ipfs_kit.blocks.check import CheckReport, repair, verify
+
 from ipfs_kit.blocks.gc import Collector
 from ipfs_kit.blocks.sealed import links_of
 from ipfs_kit.ipld import CID
@@ -93,17 +94,8 @@ class Upkeep:
             against: Text of an older signed checkpoint.
             progress: Told of records done and in all.
         """
-        ledger = self._engine.ledger
-        segments = ledger.segments
-        report = ledger.verify(
-            () if against is None else (against,),
-            known_files=lambda log: frozenset(segments.files(log)),
-            progress=progress,
-        )
-        findings = list(report.findings)
-        for log in ("main", "bulk"):
-            findings += [f"{where}: {what}" for where, what in segments.check(log)]
-        return LedgerReport(not findings, report.records, findings)
+        report = self._engine.ledger.verify(() if against is None else (against,), progress=progress)
+        return LedgerReport(report.ok, report.records, report.findings)
 
     def verify(self, progress: Report) -> VerifyReport:
         """Check packs, index, pins, buckets, keys and ledger.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from time import time_ns
 from typing import Annotated
@@ -46,7 +47,7 @@ def car_export(
     root = resolve(ctx.engine.blocks.get, path).cid
     count = size = 0
 
-    def blocks() -> object:
+    def blocks() -> Iterator[tuple[CID, bytes]]:
         nonlocal count, size
         for cid, data in walk_blocks([root], ctx.engine.blocks.get):
             count += 1
@@ -56,7 +57,7 @@ def car_export(
             yield cid, data
 
     try:
-        out = open(output, "xb")
+        out = open(output, "xb")  # noqa: SIM115 - closed by the with below; only opening is translated
     except OSError as exc:
         raise InvalidInput(f"cannot write {output}: {exc.strerror}; name a new file in a folder you may write") from exc
     try:
@@ -76,14 +77,14 @@ def car_import(
 ) -> CarInfo:
     """Store the blocks of a CAR file after verifying each, and pin its roots once their graphs are complete."""
     try:
-        stream = open(path, "rb")
+        stream = open(path, "rb")  # noqa: SIM115 - closed by the with below; only opening is translated
     except OSError as exc:
         raise NotFound(f"cannot read {path}: {exc.strerror}") from exc
     with stream, ctx.engine.blocks.window():
         reader = car.read_car(stream)
         totals = [0, 0]
 
-        def verified() -> object:
+        def verified() -> Iterator[tuple[CID, bytes]]:
             for cid, data in reader:
                 totals[0] += 1
                 totals[1] += len(data)

@@ -107,7 +107,7 @@ def dag_stat(ctx: Context, path: Reference) -> DagStat:
     blocks = size = 0
     for visit in walk([root], ctx.engine.blocks.get):
         blocks += 1
-        size += len(visit.data)
+        size += 0 if visit.data is None else len(visit.data)
         if blocks % 1000 == 0:
             ctx.progress(blocks, unit="blocks")
     return DagStat(root, blocks, size)

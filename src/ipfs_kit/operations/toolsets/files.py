@@ -102,7 +102,7 @@ def files_put(
         item = report.item
         if item is None:
             raise NotFound(
-                f"nothing of {source} could be read: {report.problems[0].detail if report.problems else 'it is ignored'}"
+                f"nothing of {source} was read: {report.problems[0].detail if report.problems else 'it is ignored'}"
             )
         applied: Applied = ctx.commit(lambda: buckets.put_entry(path, item))
     return PutInfo(
@@ -235,7 +235,7 @@ def files_edit(
             body = before.read()
             if body.count(old.encode()) != 1 or not old:
                 raise InvalidInput(
-                    f"the passage occurs {body.count(old.encode()) if old else 0} times in {path}; give one that occurs once"
+                    f"the passage occurs {body.count(old.encode()) if old else 0} times in {path}: give one that stands once"
                 )
             return ctx.engine.buckets.put_bytes(path, body.replace(old.encode(), new.encode()))
 

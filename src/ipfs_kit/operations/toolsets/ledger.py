@@ -154,7 +154,7 @@ class ProofInfo:
         op: ``LOG:INDEX``.
         cid: CID of the op record.
         size: Size of the tree the proof is against.
-        proof: The proof as text: record and C2SP tlog-proof; ``ledger.check_proof`` or the stand-alone verifier checks it.
+        proof: The proof as text: record and C2SP tlog-proof; ``ledger.check_proof`` and the stand-alone verifier check it.
     """
 
     op: str

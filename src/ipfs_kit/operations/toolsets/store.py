@@ -191,15 +191,27 @@ def store_ls(
         return Page((store_stat(ctx, path),), None)
     get = ctx.engine.blocks.get
     found: list[Stat] = []
-    after = bytes.fromhex(cursor) if cursor else None
-    for place, link in Directory(DEFAULT_PROFILE, get, entry.cid).iterate(after):
+    after = place = cursor_bytes(cursor)
+    for following, link in Directory(DEFAULT_PROFILE, get, entry.cid).iterate(after):
         if len(found) == limit:
-            return Page(tuple(found), last.hex())
+            return Page(tuple(found), None if place is None else place.hex())
         child = entry_of(link.cid, get, link.tsize)
         name = link.name.decode("utf-8", "surrogateescape")
         found.append(Stat(f"{path}/{name}", name, str(child.kind), child.cid, child.size, child.tsize))
-        last = place
+        place = following
     return Page(tuple(found), None)
+
+
+def cursor_bytes(cursor: str | None) -> bytes | None:
+    """The place a listing's cursor stands for.
+
+    Raises:
+        InvalidInput: It is not what a page returned.
+    """
+    try:
+        return bytes.fromhex(cursor) if cursor else None
+    except ValueError as exc:
+        raise InvalidInput("a cursor is the text a page returned") from exc
 
 
 @operation("store.get", Mode.READ, "block:read")
@@ -333,6 +345,6 @@ class RepairReport:
     irreversible="it rebuilds derived files and sets damaged bytes aside",
 )
 def store_repair(ctx: Context) -> RepairReport:
-    """Mend what verification finds: rebuild indexes, set damaged blocks aside, and name what only a backup can bring back."""
+    """Mend what verification finds: rebuild indexes, set damage aside, and name what only a backup brings back."""
     ctx.announce({"repair": True})
     return ctx.engine.upkeep.repair(progress=ctx.progress)

@@ -1,0 +1,1 @@
+"""The catalogue of operations, their one dispatcher, and ``Kit``."""
