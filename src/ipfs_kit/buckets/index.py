@@ -271,16 +271,20 @@ class Index:
         if root is None:
             return
         shared = _NodeSet(self, other)
-        stack: list[CID] = [root]
+        top = self._node(root)
+        if top.names and shared.holds(root, top.level, top.names[-1]):
+            return
+        stack: list[tuple[_Node, int]] = [(top, 0)]
         while stack:
-            cid = stack.pop()
-            node = self._node(cid)
-            if shared.holds(cid, node):
-                continue
+            node, at = stack.pop()
             if node.level == 0:
                 yield from zip(node.names, node.rows, strict=True)
-            else:
-                stack.extend(row[0] for row in reversed(node.rows))
+                continue
+            if at + 1 < len(node.names):
+                stack.append((node, at + 1))
+            # Asked before it is read: what both share is never loaded.
+            if not shared.holds(_link(node.rows[at]), node.level - 1, node.names[at]):
+                stack.append((self._child(node, at), 0))
 
     # -- rewriting -----------------------------------------------------------------------------------------------
 
@@ -402,21 +406,21 @@ class _NodeSet:
         self._index = index
         self._root = root
 
-    def holds(self, cid: CID, node: _Node) -> bool:
-        """Whether ``cid`` is a node of the index."""
+    def holds(self, cid: CID, level: int, last_name: bytes) -> bool:
+        """Whether the node ``cid``, known by its level and last name, is one of the index."""
         if self._root is None:
             return False
         if cid == self._root:
             return True
-        if not node.names:
-            return False
         at = self._index._node(self._root)
-        while at.level > node.level:
-            place = bisect_left(at.names, node.names[-1])
+        while at.level > level:
+            place = bisect_left(at.names, last_name)
             if place == len(at.names):
                 return False
             if at.rows[place][0] == cid:
                 return True
+            if at.level - 1 == level:
+                return False
             at = self._index._child(at, place)
         return False
 
