@@ -191,12 +191,16 @@ ATTACKS = [
 ]
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+# Each costs one child; one in six stands for the rest in the fast tier.
+@pytest.mark.parametrize(
+    "attack", [pytest.param(a, marks=[] if at % 6 == 0 else pytest.mark.slow) for at, a in enumerate(ATTACKS)]
+)
 def test_anything_but_one_select_over_our_views_is_refused(sql: LedgerSql, attack: str) -> None:
     with pytest.raises((InvalidInput, Denied)):
         sql.query(attack)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "wall_s"),
     [
@@ -219,6 +223,7 @@ def test_bombs_end_typed_and_in_time(sql: LedgerSql, attack: str, wall_s: float)
     assert time.monotonic() - began < wall_s + 20
 
 
+@pytest.mark.slow
 def test_a_huge_result_is_cut_and_says_so(sql: LedgerSql) -> None:
     result = sql.query("SELECT * FROM range(1000000000)", limits=Limits(rows=5000))
     assert (result.row_count, result.truncated) == (5000, True)
@@ -229,6 +234,7 @@ def test_a_huge_result_is_cut_and_says_so(sql: LedgerSql) -> None:
         sql.query("SELECT repeat('x', 2000000)", limits=Limits(bytes=1 << 20))
 
 
+@pytest.mark.slow
 def test_selects_of_every_shape_are_allowed(sql: LedgerSql) -> None:
     for text in [
         "WITH t AS (SELECT stream, count(*) n FROM ops GROUP BY 1) SELECT * FROM t ORDER BY n DESC;",
@@ -269,6 +275,7 @@ def test_children_die_with_the_pool_and_leave_no_zombie(store: Store) -> None:
         pool.run({"sql": "SELECT 1"}, None, Limits())
 
 
+@pytest.mark.slow
 def test_children_die_when_their_parent_is_killed(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom ipfs_kit.ledger.sandbox import Sandbox\n"
@@ -296,6 +303,7 @@ def _running(pid: int) -> bool:
         return False
 
 
+@pytest.mark.slow
 def test_several_threads_query_at_once(sql: LedgerSql) -> None:
     found: list[object] = []
 
