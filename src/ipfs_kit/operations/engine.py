@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,10 @@ from ipfs_kit.blocks.store import PackStore
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
 from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
-from ipfs_kit.ipld import CID
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import batches, segments
 from ipfs_kit.ledger.ledger import Ledger
+from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 """Version of the store's layout; older builds refuse newer ones by name."""
-IDLE_CHECKPOINT_S = 5.0
-"""Dirty sessions are snapshotted after this long, so that opening replays few effects."""
 
 
 class Engine:
@@ -55,6 +53,9 @@ class Engine:
             read_only=read_only,
         )
         self.buckets = Buckets(self.state, self.blocks, self.keys, time.time_ns, op_at_time=self._op_at_time)
+        self._maintenance = Maintenance(self)
+        if not read_only:
+            self._maintenance.start()
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
 
@@ -143,10 +144,6 @@ class Engine:
 
         return LedgerSql(self.state, self.path, keys=self.keys)
 
-    def gc_roots(self) -> Iterator[CID]:
-        """Everything that garbage collection must keep, apart from pins."""
-        yield from self.buckets.roots(time.time_ns())
-
     def _op_at_time(self, time_ns: int) -> int:
         found = self.ledger.index_at_time(time_ns)
         return -1 if found is None else found
@@ -156,9 +153,7 @@ class Engine:
         _engines.release(self, self._really_close)
 
     def _really_close(self) -> None:
-        steps: list[Callable[[], object]] = []
-        if not self.read_only and not self.failed:
-            steps.append(self.buckets.checkpoint)
+        steps: list[Callable[[], object]] = [self._maintenance.stop]
         if "sql" in self.__dict__:
             steps.append(self.sql.close)
         steps += [self.buckets.close, self.ledger.close, self.blocks.close, self.keys.close, self.state.close]

@@ -21,8 +21,8 @@ from ipfs_kit.operations.results import Result
 class Kit(Namespaces):
     """A store and everything done to it; every call is one recorded operation.
 
-    ``kit.bucket.create("photos")`` calls the operation ``bucket.create`` and returns its value; ``kit.call`` returns the
-    value with the op id, index, CIDs and ack. Usable from any thread; use it as a context manager or ``close`` it.
+    ``kit.bucket.create("photos")`` calls the operation ``bucket.create`` and returns its value; ``kit.call`` returns
+    the value with the op id, index, CIDs and ack. Usable from any thread; use it as a context manager or ``close`` it.
     """
 
     def __init__(self, engine: Engine, principal: Principal, surface: Surface) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from ipfs_kit.blocks.check import CheckReport, repair, verify
-
 from ipfs_kit.blocks.gc import Collector
 from ipfs_kit.blocks.sealed import links_of
 from ipfs_kit.ipld import CID

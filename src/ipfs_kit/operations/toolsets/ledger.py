@@ -303,7 +303,7 @@ def ledger_seal(ctx: Context, log: Log = "main") -> SealInfo:
     ctx.announce({"log": log})
     ctx.engine.ledger.publish()
     sealed = ctx.engine.ledger.segments.seal(log, SealPolicy(age_s=0), time_ns())
-    return SealInfo(len(sealed), sum(segment.count for segment in sealed))
+    return SealInfo(len(sealed), sum(segment.rows for segment in sealed))
 
 
 def _index(text: str) -> int:
