@@ -26,7 +26,7 @@ from ipfs_kit.surfaces.text import human_size
 
 BUCKET = "library"
 AGENT = "demo-agent"
-IGNORED = ["__pycache__", "site-packages", "test", "tests", "idlelib", "lib2to3"]
+IGNORED = ["__pycache__", "site-packages"]
 KILL_AFTER_BYTES = 2 << 20
 """The writer is killed once this much of its import is done: certainly in the middle."""
 
