@@ -331,9 +331,11 @@ class StateDB:
             if self._watch is not None:
                 self._watch.close()
                 self._watch = None
-        with self._mutex:
-            self._close_writer()
-        self._lock.close()
+        try:
+            with self._mutex:
+                self._close_writer()
+        finally:
+            self._lock.close()
 
     def _close_writer(self) -> None:
         if self._writer is None:
@@ -341,8 +343,13 @@ class StateDB:
         if self._failure is not None:
             # After a failed sync the page cache may differ from the disk: fold nothing on the way out.
             self._writer.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        self._writer.close()
-        self._writer = None
+        writer, self._writer = self._writer, None
+        try:
+            writer.close()
+        except apsw.Error as exc:
+            # Closing folds the log into the file; what was committed stays in the log for whoever opens next.
+            writer.close(True)
+            raise self.fail(exc) from exc
 
     def _usable(self) -> None:
         if self._forked:

@@ -1,0 +1,135 @@
+"""The crash sweep over whole operations, both ways: every acked op has its effect and its record, every record its effect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ipfs_kit import Kit
+from ipfs_kit.durable import faults
+from ipfs_kit.errors import KitError
+from ipfs_kit.testing.faults import Recorder, fork_until_call, injected
+
+STEPS: list[tuple[str, dict[str, object]]] = [
+    ("bucket.create", {"name": "b"}),
+    ("files.write", {"path": "b:/a.txt", "text": "one"}),
+    ("files.write", {"path": "b:/dir/b.txt", "text": "two"}),
+    ("versions.commit", {"bucket": "b", "message": "first"}),
+    ("files.append", {"path": "b:/a.txt", "text": " more"}),
+    ("files.mv", {"source": "b:/dir", "destination": "b:/moved"}),
+    ("versions.branch_create", {"bucket": "b", "name": "side"}),
+    ("files.rm", {"path": "b:/a.txt"}),
+    ("versions.commit", {"bucket": "b", "message": "second"}),
+    ("versions.undo", {"op": "7"}),
+    ("block.put", {"data": b"lone block"}),
+    ("files.write", {"path": "b:/last.txt", "text": "end"}),
+]
+
+# After the op of each index: paths of the working session and their content.
+STATES: list[dict[str, str]] = [
+    {},
+    {"/a.txt": "one"},
+    {"/a.txt": "one", "/dir/b.txt": "two"},
+    {"/a.txt": "one", "/dir/b.txt": "two"},
+    {"/a.txt": "one more", "/dir/b.txt": "two"},
+    {"/a.txt": "one more", "/moved/b.txt": "two"},
+    {"/a.txt": "one more", "/moved/b.txt": "two"},
+    {"/moved/b.txt": "two"},
+    {"/moved/b.txt": "two"},
+    {"/a.txt": "one more", "/moved/b.txt": "two"},
+    {"/a.txt": "one more", "/moved/b.txt": "two"},
+    {"/a.txt": "one more", "/moved/b.txt": "two", "/last.txt": "end"},
+]
+
+
+def work(store: Path, said: Callable[[str], None]) -> None:
+    with Kit.open(store) as kit:
+        for name, arguments in STEPS:
+            result = kit.call_with(name, arguments)
+            said(json.dumps([result.index, result.op_id, name, str(result.record_cid)]))
+    said("closed")
+
+
+def files_at(kit: Kit, ref: str) -> dict[str, str]:
+    found = {}
+    for stat in kit.engine.buckets.walk(f"{ref}:/"):
+        if stat.kind == "file":
+            found[stat.path] = kit.engine.buckets.cat(f"{ref}:{stat.path}").decode()
+    return found
+
+
+def check(store: Path, acked: list[str]) -> None:
+    """What must hold after any crash."""
+    if not (store / "state.db").exists():
+        assert not acked
+        return
+    with Kit.open(store) as kit:
+        assert kit.store.verify().ok
+        size = kit.engine.ledger.size("main")
+        records = [kit.engine.ledger.record_at("main", index) for index in range(size)]
+        for line in acked:
+            index, op_id, name, cid = json.loads(line)
+            assert index < size, f"acked op {index} ({name}) has no record"
+            record = records[index]
+            assert (record.op_id.hex(), record.operation, record.status) == (op_id, name, "ok")
+            assert str(kit.engine.ledger.record_cid("main", index)) == cid
+        if records and records[-1].status == "error":
+            # The op that was refused is on record as such, and has no effect.
+            size -= 1
+        assert len(acked) <= size <= len(acked) + 1, "more than the one unacked op under way was recorded"
+        assert [(record.operation, record.status) for record in records[:size]] == [(name, "ok") for name, _ in STEPS[:size]]
+        for index in range(size):
+            assert files_at(kit, f"b@op:{index}") == STATES[index], f"the effect of op {index} is not what its record says"
+        if size:
+            assert files_at(kit, "b") == STATES[size - 1]
+        # The store takes new work as if nothing had happened.
+        kit.bucket.create("after")
+        kit.files.write("after:/x", text="y")
+    with Kit.open(store) as kit:
+        assert kit.engine.buckets.cat("after:/x") == b"y"
+        assert kit.ledger.verify().ok
+
+
+def sweep(tmp_path: Path, first: int, stride: int) -> int:
+    number, died = first, 0
+    while True:
+        store = tmp_path / f"killed-{number}"
+        end = fork_until_call(lambda said, store=store: work(store, said), number)  # type: ignore[misc]
+        acked = end.output.splitlines()
+        assert end.killed or acked[-1:] == ["closed"], end.output
+        check(store, [line for line in acked if line != "closed"])
+        if not end.killed:
+            return died
+        died += 1
+        number += stride
+
+
+def test_killed_at_some_durable_calls_every_ack_has_effect_and_record_and_back(tmp_path: Path) -> None:
+    assert sweep(tmp_path, 3, 17) >= 5
+
+
+@pytest.mark.slow
+def test_killed_at_every_durable_call_every_ack_has_effect_and_record_and_back(tmp_path: Path) -> None:
+    assert sweep(tmp_path, 1, 1) >= 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sticky", [False, True], ids=["one failure", "disk stays broken"])
+def test_any_durable_call_refused_ends_in_a_typed_error_and_loses_no_ack(tmp_path: Path, sticky: bool) -> None:
+    number, refused = 1, 0
+    while True:
+        store, acked = tmp_path / f"refused-{number}", []
+        with injected(Recorder(fail_at=number, sticky=sticky)) as recorder:
+            try:
+                work(store, acked.append)
+            except KitError:
+                refused += 1
+        assert faults.hook is None
+        check(store, [line for line in acked if line != "closed"])
+        if len(recorder.calls) < number:
+            assert refused > 0
+            return
+        number += 3
