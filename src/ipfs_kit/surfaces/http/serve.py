@@ -57,6 +57,8 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
             raise Unavailable(
                 f"cannot listen on {options.host} port {options.port}: {exc.strerror}; choose another --port"
             ) from exc
+        # From here on connections queue, so whoever reads the line printed below can connect at once.
+        listener.listen(1024)
         port = listener.getsockname()[1]
         hosts = {options.host, "127.0.0.1", "localhost", "::1"}
         app = build_app(kit, owner_token(token), allowed_hosts=hosts)
