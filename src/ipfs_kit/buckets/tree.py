@@ -120,17 +120,19 @@ class View:
 
     def walk(self, item: Item, path: Path = ()) -> Iterator[tuple[Path, Item]]:
         """Everything below a folder, parents first, in byte order."""
-        stack = [iter([(path, item)])]
+        stack = [self._level(path, item)] if item.is_dir else []
         while stack:
             here = next(stack[-1], None)
             if here is None:
                 stack.pop()
                 continue
-            where, found = here
-            if where != path:
-                yield here
-            if found.is_dir:
-                stack.append(((*where, name), child) for name, child in self.children(found))
+            yield here
+            if here[1].is_dir:
+                stack.append(self._level(*here))
+
+    def _level(self, path: Path, folder: Item) -> Iterator[tuple[Path, Item]]:
+        for name, child in self.children(folder):
+            yield (*path, name), child
 
     def edit(self, folder: Item, edits: Iterable[tuple[bytes, Item | None]], put: Put) -> Item:
         """The folder with entries set or removed; both trees are rewritten only where they change."""
