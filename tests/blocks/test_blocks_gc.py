@@ -334,6 +334,15 @@ def test_sealed_blocks_are_followed_through_their_key_and_go_with_it(tmp_path: P
     ring.close()
 
 
+def test_blocks_below_a_deleted_one_are_found_again(world: World) -> None:
+    leaf = world.leaf("a")
+    top = world.node(leaf)
+    assert (world.collector.references(leaf), world.collector.references(top)) == (1, 0)
+    world.store.delete(top)
+    assert world.collector.collect(1).removed == 1
+    assert world.present() == set()
+
+
 def test_counts_lost_with_the_index_are_counted_anew(world: World) -> None:
     top = world.node(world.leaf("a"))
     world.leaf("b")

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 # Blocks removed under one hold of the state lock: some tens of milliseconds.
 _BATCH: Final = 1000
+_LEASE_WAIT_S: Final = 10.0
 Progress = Callable[[int, int], object]
 Roots = Callable[[], Iterable["CID"]]
 
@@ -127,9 +128,10 @@ class Collector:
         try:
             self._store.sync()
             counts = self._counts()
-            if recount:
-                counts.reset()
             counts.fold()
+            if recount or counts.outdated():
+                counts.reset()
+                counts.fold()
             if dry_run:
                 return _report(
                     plan(counts, root_keys(self._roots(), self._links_of), now_ns, blocks_max=blocks_max), True
@@ -142,6 +144,22 @@ class Collector:
                 return report
             self._compact(report)
             return report
+        finally:
+            lease.close()
+
+    def references(self, cid: CID) -> int:
+        """How many stored blocks link to a block.
+
+        Raises:
+            LockTimeout: Another process is collecting.
+        """
+        lease = Lease(self._store.directory, "gc")
+        lease.acquire(_LEASE_WAIT_S)
+        try:
+            self._store.sync()
+            counts = self._counts()
+            counts.fold()
+            return counts.references(cid.multihash)
         finally:
             lease.close()
 

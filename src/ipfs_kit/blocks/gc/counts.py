@@ -82,6 +82,18 @@ def _links(links_of: LinksOf, cid: CID, data: bytes, domain: str | None) -> list
     return []
 
 
+def pack_domain(store: PackStore, pack_id: int) -> str | None:
+    """The key domain of a pack, from its descriptor; None for packs of open buckets.
+
+    Raises:
+        FileNotFoundError: The pack is gone.
+        FormatError: Its header is damaged.
+    """
+    if kind_of(pack_id) is not Kind.SEALED:
+        return None
+    return read_descriptor(os.path.join(store.directory, "packs", pack_name(pack_id)))[0].domain
+
+
 class EdgeCounts:
     """The counts of one store; an ``Inventory`` for the planner. One user at a time: the holder of the GC lease.
 
@@ -132,6 +144,10 @@ class EdgeCounts:
 
         self._store.update_index(clear)
 
+    def outdated(self) -> bool:
+        """Whether blocks were deleted without their links being taken off the counts, as ``PackStore.delete`` does."""
+        return any(self.size(key) is None for key in self.unreferenced())
+
     def _unread(self) -> list[tuple[int, int, int]]:
         positions = self._store.pack_positions()
         with self._store.index.reading() as txn:
@@ -178,11 +194,8 @@ class EdgeCounts:
         return cid.multihash, _COUNTED, keys or ()
 
     def _domain(self, pack_id: int) -> str | None:
-        if kind_of(pack_id) is not Kind.SEALED:
-            return None
         if pack_id not in self._domains:
-            path = os.path.join(self._store.directory, "packs", pack_name(pack_id))
-            self._domains[pack_id] = read_descriptor(path)[0].domain
+            self._domains[pack_id] = pack_domain(self._store, pack_id)
         return self._domains[pack_id]
 
     def apply(self, txn: Txn, batch: Iterable[Seen]) -> None:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from ipfs_kit.blocks._base import cid_of
-from ipfs_kit.blocks.gc.counts import LinksOf, child_keys, plain_links
-from ipfs_kit.blocks.pack_files import read_descriptor
-from ipfs_kit.blocks.pack_layout import Kind, kind_of, pack_name
+from ipfs_kit.blocks.gc.counts import LinksOf, child_keys, pack_domain, plain_links
 from ipfs_kit.errors import BlockNotFound, Expired, IntegrityError
 
 if TYPE_CHECKING:
@@ -55,9 +52,7 @@ def full_check(
         place = places[key]
         cid = cid_of(place.codec, key)
         if place.pack_id not in domains:
-            sealed = kind_of(place.pack_id) is Kind.SEALED
-            path = os.path.join(store.directory, "packs", pack_name(place.pack_id))
-            domains[place.pack_id] = read_descriptor(path)[0].domain if sealed else None
+            domains[place.pack_id] = pack_domain(store, place.pack_id)
         try:
             children = child_keys(links_of, cid, store.get(cid), domains[place.pack_id]) or ()
         except (BlockNotFound, Expired, IntegrityError):
