@@ -51,8 +51,8 @@ class Mend:
         """Mend what the findings name and say what was done."""
         # Nobody may collect garbage meanwhile: marks serve the rescue of blocks here.
         lease = Lease(self._store.directory, "gc")
-        lease.acquire(_LEASE_WAIT_S)
         try:
+            lease.acquire(_LEASE_WAIT_S)
             self._store.sync()
             broken = {f.pack_id for f in findings if f.fault in (Fault.BLOCK_DAMAGED, Fault.PACK_HEADER)}
             self._unlist(findings, broken)

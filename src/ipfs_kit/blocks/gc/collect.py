@@ -124,8 +124,8 @@ class Collector:
         if dry_run and self._store.read_only:
             return self._dry_sweep()
         lease = Lease(self._store.directory, "gc")
-        lease.acquire(0)
         try:
+            lease.acquire(0)
             self._store.sync()
             counts = self._counts()
             counts.fold()
@@ -154,8 +154,8 @@ class Collector:
             LockTimeout: Another process is collecting.
         """
         lease = Lease(self._store.directory, "gc")
-        lease.acquire(_LEASE_WAIT_S)
         try:
+            lease.acquire(_LEASE_WAIT_S)
             self._store.sync()
             counts = self._counts()
             counts.fold()
