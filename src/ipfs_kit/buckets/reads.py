@@ -17,6 +17,7 @@ from ipfs_kit.errors import InvalidInput, InvalidPath, PathNotFound
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.unixfs import FileReader, Kind, open_file, read_symlink
 
+_KIND_NAMES = {kind: kind.value for kind in Kind}
 READ_BYTES_MAX = 64 * 1024 * 1024
 """Most that one ``cat`` returns in memory; larger ranges are read through ``open``."""
 
@@ -64,7 +65,8 @@ class ReadOps(BucketsBase):
             if not item.is_dir:
                 return _single(path, item, start)
             found = list(islice(space.view.children(item, start), limit + 1))
-        entries = tuple(stat_of((*path, name), item) for name, item in found[:limit])
+        prefix = format_path(path).rstrip("/") + "/"
+        entries = tuple(_stat_in(prefix, name, item) for name, item in found[:limit])
         return Page(entries, text_of(found[limit - 1][0]) if len(found) > limit else None)
 
     def walk(self, at: str | Location) -> Iterator[Stat]:
@@ -190,6 +192,19 @@ def stat_of(path: Path, item: Item) -> Stat:
         attrs.get("tags", {}),
         attrs.get("user", {}),
     )
+
+
+def _stat_in(prefix: str, name: bytes, item: Item) -> Stat:
+    """:func:`stat_of` for a page: what all its entries share is worked out once."""
+    shown = name.decode("utf-8", "surrogateescape")
+    attrs = item.attrs
+    kind, cid = _KIND_NAMES[item.kind], CID(item.binary)
+    if not attrs:
+        return Stat(prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns)
+    tags, user = attrs.get("tags", {}), attrs.get("user", {})
+    return Stat(
+        prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns, attrs.get("mode"), attrs.get("type"), tags, user
+    )  # fmt: skip
 
 
 def _single(path: Path, item: Item, after: bytes | None) -> Page:

@@ -83,8 +83,8 @@ def pack_steps(steps: Iterable[Step]) -> bytes:
     packed = [
         [
             list(step.path),
-            pack_item(step.before, None) if step.before is not None else None,
-            pack_item(step.after, None) if step.after is not None else None,
+            list(pack_item(step.before, None)) if step.before is not None else None,
+            list(pack_item(step.after, None)) if step.after is not None else None,
         ]
         for step in steps
     ]
@@ -126,7 +126,7 @@ def unpack_head(data: bytes) -> Head:
 
 def pack_root(root: Item) -> bytes:
     """A root as stored."""
-    return dag_cbor.encode(pack_item(root, None))
+    return dag_cbor.encode(list(pack_item(root, None)))
 
 
 class Workspace:
