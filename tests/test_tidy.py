@@ -21,7 +21,11 @@ BANNED = [
     (r"\btime\.time\(", "a clock passed in (time.time_ns at the edge)", ()),
     (r"\bprint\(", "a result rendered by a surface", ("ipfs_kit/surfaces/", "ipfs_kit/demo.py")),
     (r"\btime\.sleep\(", "a bounded wait on a condition", ("ipfs_kit/demo.py",)),
-    (r"\brandom\.(random|randint|choice|uniform)\(", "os.urandom at the edge or a passed-in generator", ("ipfs_kit/testing/",)),
+    (
+        r"\brandom\.(random|randint|choice|uniform)\(",
+        "os.urandom at the edge or a passed-in generator",
+        ("ipfs_kit/testing/",),
+    ),
     (r"\bshell=True\b", "a list of arguments", ()),
     (r"\bpickle\.(loads?|Unpickler)\b", "dag-cbor", ()),
     (r"\b(TODO|FIXME|XXX|HACK)\b", "an issue or a finished change", ()),
@@ -40,7 +44,11 @@ FUNCTION_RATCHET: dict[str, int] = {}
 
 
 def name_of(path: Path) -> str:
-    return path.relative_to(ROOT / "src").as_posix() if path.is_relative_to(ROOT / "src") else path.relative_to(ROOT).as_posix()
+    return (
+        path.relative_to(ROOT / "src").as_posix()
+        if path.is_relative_to(ROOT / "src")
+        else path.relative_to(ROOT).as_posix()
+    )
 
 
 @pytest.mark.parametrize(("pattern", "instead", "allowed"), BANNED, ids=[rule[0] for rule in BANNED])
@@ -56,7 +64,11 @@ def test_no_banned_call_appears_in_the_sources(pattern: str, instead: str, allow
 
 
 def test_no_sleep_in_tests() -> None:
-    found = [name_of(p) for p in PYTHON if "time.sleep(" in p.read_text(encoding="utf-8") and p.name != "test_tidy.py" and "/tests/" in str(p)]
+    found = [
+        name_of(p)
+        for p in PYTHON
+        if "time.sleep(" in p.read_text(encoding="utf-8") and p.name != "test_tidy.py" and "/tests/" in str(p)
+    ]
     assert not found, f"wait for a condition with a bound instead: {found}"
 
 
@@ -75,7 +87,11 @@ def test_no_function_body_is_empty() -> None:
     found = []
     for path in SOURCES:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and len(node.body) == 1 and isinstance(node.body[0], ast.Pass):
+            if (
+                isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+                and len(node.body) == 1
+                and isinstance(node.body[0], ast.Pass)
+            ):
                 found.append(f"{name_of(path)}:{node.lineno}")
     assert not found, f"a body of `pass` does nothing: {found}"
 
@@ -83,7 +99,10 @@ def test_no_function_body_is_empty() -> None:
 def test_modules_stay_one_idea_long() -> None:
     sizes = {name_of(p): len(p.read_text(encoding="utf-8").splitlines()) for p in SOURCES}
     ordered = sorted(sizes.values())
-    print(f"modules {len(ordered)}, median {statistics.median(ordered):.0f} lines, p90 {ordered[int(len(ordered) * 0.9)]}, max {ordered[-1]}")
+    print(
+        f"modules {len(ordered)}, median {statistics.median(ordered):.0f} lines, "
+        f"p90 {ordered[int(len(ordered) * 0.9)]}, max {ordered[-1]}"
+    )
     over = {n: s for n, s in sizes.items() if s > MODULE_RATCHET.get(n, MODULE_LINES_MAX)}
     assert not over, f"split, or state the reason in MODULE_RATCHET: {over}"
     stale = [n for n, limit in MODULE_RATCHET.items() if sizes.get(n, 0) < limit - 20]
@@ -103,7 +122,10 @@ def test_functions_end_on_the_screen() -> None:
                 if length > FUNCTION_RATCHET.get(key, FUNCTION_LINES_MAX):
                     over[key] = length
     lengths.sort()
-    print(f"functions {len(lengths)}, median {statistics.median(lengths):.0f} lines, p90 {lengths[int(len(lengths) * 0.9)]}, max {lengths[-1]}")
+    print(
+        f"functions {len(lengths)}, median {statistics.median(lengths):.0f} lines, "
+        f"p90 {lengths[int(len(lengths) * 0.9)]}, max {lengths[-1]}"
+    )
     assert not over, f"split, or state the reason in FUNCTION_RATCHET: {over}"
 
 
@@ -111,7 +133,9 @@ def test_nothing_names_where_packages_come_from() -> None:
     hosts = ("py" + "pi.org", "python" + "hosted", "npm" + "js.org", "proxy.golang" + ".org", "crates" + ".io")
     found = []
     for path in ROOT.rglob("*"):
-        if not path.is_file() or any(part.startswith(".") and part not in {".ci"} for part in path.relative_to(ROOT).parts):
+        if not path.is_file() or any(
+            part.startswith(".") and part not in {".ci"} for part in path.relative_to(ROOT).parts
+        ):
             continue
         if path.suffix in {".py", ".md", ".toml", ".txt", ".json", ""} and path.stat().st_size < 2_000_000:
             text = path.read_text(encoding="utf-8", errors="replace")

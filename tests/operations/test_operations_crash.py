@@ -80,9 +80,13 @@ def check(store: Path, acked: list[str]) -> None:
             # The op that was refused is on record as such, and has no effect.
             size -= 1
         assert len(acked) <= size <= len(acked) + 1, "more than the one unacked op under way was recorded"
-        assert [(record.operation, record.status) for record in records[:size]] == [(name, "ok") for name, _ in STEPS[:size]]
+        assert [(record.operation, record.status) for record in records[:size]] == [
+            (name, "ok") for name, _ in STEPS[:size]
+        ]
         for index in range(size):
-            assert files_at(kit, f"b@op:{index}") == STATES[index], f"the effect of op {index} is not what its record says"
+            assert files_at(kit, f"b@op:{index}") == STATES[index], (
+                f"the effect of op {index} is not what its record says"
+            )
         if size:
             assert files_at(kit, "b") == STATES[size - 1]
         # The store takes new work as if nothing had happened.
