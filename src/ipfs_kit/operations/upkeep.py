@@ -104,7 +104,7 @@ class Upkeep:
         """
         engine = self._engine
         blocks = verify(
-            engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "blocks")
+            engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "bytes")
         )
         faults = [Fault(found.where, found.what, found.mend) for found in blocks.findings]
         faults += [Fault(found.subject, found.fault, found.remedy) for found in engine.buckets.verify()]
@@ -129,7 +129,7 @@ class Upkeep:
         """
         engine = self._engine
         found: CheckReport = verify(
-            engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "blocks")
+            engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "bytes")
         )
         mended = repair(engine.blocks, found.findings)
         return RepairReport(mended, self.verify(progress).faults)
