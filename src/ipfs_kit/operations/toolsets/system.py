@@ -25,6 +25,7 @@ DEPENDENCIES = {
     "uvicorn": "core",
     "pyarrow": "sealed segments and SQL: pip install pyarrow",
     "duckdb": "SQL: pip install duckdb",
+    "numpy": "SQL over computed columns: pip install numpy",
 }
 
 
