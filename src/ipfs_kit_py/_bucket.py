@@ -49,8 +49,8 @@ def described(result: Result) -> tuple[Result, dict[str, Any]]:
 
 
 def export(adapter: Adapter, bucket: str) -> tuple[Result, dict[str, Any]]:
-    """Write a bucket's present tree below ``exports/`` of the store; each export is a new file."""
-    root = str(adapter.call("files.stat", path=f"{bucket}:/").value.cid)
+    """Commit a bucket and write that version below ``exports/`` of the store; each export is a new file."""
+    root = str(adapter.call("versions.commit", bucket=bucket, message="export").value.root)
     folder = adapter.storage_path / "exports"
     folder.mkdir(exist_ok=True)
     target = folder / f"{bucket}-{root}-{time.time_ns()}.car"

@@ -10,7 +10,7 @@ from typing import Any
 from ipfs_kit import Kit, KitError, Principal, Result, Surface, to_json
 from ipfs_kit.errors import Denied
 from ipfs_kit.ledger import Draft
-from ipfs_kit.ledger.record import FSYNC, MAIN, new_op_id
+from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, MAIN, new_op_id
 
 SECRET_WORDS = ("token", "secret", "password", "key", "credential", "auth")
 """Arguments whose name holds one of these are recorded as ``***``."""
@@ -26,7 +26,7 @@ def record(
     principal: Principal | None = None,
     surface: Surface | None = None,
 ) -> Result:
-    """Record one call that the adapter itself answered.
+    """Record one call that the adapter itself answered: an answer in the bulk log, a failure durably in the main log.
 
     Args:
         kit: The open store.
@@ -52,15 +52,16 @@ def record(
         subject=actor or None,
         surface=str(surface or kit.surface),
         operation=name,
-        log=MAIN,
+        log=BULK if error is None else MAIN,
         stream=name.partition(".")[0],
-        ack=FSYNC,
+        ack=BUFFERED if error is None else FSYNC,
         args=masked(to_json(dict(arguments))),
     )
     if error is not None:
         draft.status = "denied" if isinstance(error, Denied) else "error"
         draft.error_kind, draft.error_message = str(error.kind), error.message
-    receipt = kit.engine.ledger.submit(draft, None).result()
+    ticket = kit.engine.ledger.submit(draft, None)
+    receipt = ticket.receipt() if error is None else ticket.result()
     if error is not None:
         error.op = draft.op_id.hex()
         raise error
