@@ -66,6 +66,7 @@ class Engine:
                     continue
             self.index = receipt.index
             return receipt.value
+        raise AssertionError("unreachable: the loop counts without end")
 
     def close(self) -> None:
         """Close everything, in the order the kit does."""

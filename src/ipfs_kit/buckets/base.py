@@ -265,7 +265,9 @@ class BucketsBase:
         """Record and perform a decision; the caller holds the workspace's lock."""
         effect = None
         if decision.steps or decision.head is not None:
-            self.retain(tx, workspace.space, [step.after.cid for step in decision.steps if step.after is not None])
+            placed = [step.after for step in decision.steps if step.after is not None]
+            workspace.space.persist(*placed)
+            self.retain(tx, workspace.space, [item.cid for item in placed])
             effect = self.describe(workspace, decision.steps)
             workspace.record(tx, Planned(decision.steps, decision.head), op_index_of(tx))
         return Outcome(
@@ -273,7 +275,8 @@ class BucketsBase:
             effect=effect,
             before=decision.before,
             after=decision.after,
-            target=target,
+            # Names in a sealed bucket must not outlive its key, so the record names the bucket alone.
+            target=target if workspace.space.row.kind is BucketKind.OPEN else workspace.space.name,
             on_abort=workspace.invalidate,
         )
 
@@ -292,7 +295,9 @@ class BucketsBase:
             raise Stale("a prepared block was collected meanwhile; hold window() from preparation to commit") from exc
 
     def describe(self, workspace: Workspace, steps: Sequence[Step]) -> Any:
-        """The lossless effect for the op's record: ``[bucket id, session id, seq, steps]``, steps by CID when large [8]."""
+        """The lossless effect for the op's record: ``[bucket id, session id, seq, steps]``,
+        steps by CID when large [8].
+        """
         space = workspace.space
         place = [space.row.id, workspace.session, workspace.seq + 1]
         if space.row.kind is BucketKind.SEALED:

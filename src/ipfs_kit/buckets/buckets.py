@@ -1,15 +1,15 @@
 """``Buckets``: versioned filesystems over one block store.
 
-Reads are plain methods. Each mutation prepares outside the lock (blocks written) and returns an ``Effect``; the caller holds
-``window()`` from before the call until the effect's ticket is done, so that garbage collection spares what was prepared, and
-calls the method again when the effect raises ``Stale``. ``Location`` arguments are ``Location`` values or text:
-``BUCKET[@ref][@op:N|@time:T][#session][:/path]``; mutations take only live sessions (``B:/p`` or ``B#session:/p``).
+Reads are plain methods. Each mutation prepares outside the lock (blocks written) and returns an ``Effect``; the
+caller holds ``window()`` from before the call until the effect's ticket is done, so that garbage collection spares
+what was prepared, and calls the method again when the effect raises ``Stale``. ``Location`` arguments are
+``Location`` values or text: ``BUCKET[@ref][@op:N|@time:T][#session][:/path]``; mutations take only live sessions
+(``B:/p`` or ``B#session:/p``).
 """
 
 from __future__ import annotations
 
 from ipfs_kit.buckets.files import FileOps
-
 from ipfs_kit.buckets.history import HistoryOps
 from ipfs_kit.buckets.transfer import TransferOps
 from ipfs_kit.buckets.upkeep import UpkeepOps

@@ -1,9 +1,9 @@
 """Writing into the middle or at the end of a file without rewriting it.
 
-With fixed chunks a chunk that a write does not touch keeps its leaf: it is linked again by CID, not read, hashed or stored. Only
-touched chunks and the inner nodes (one per 1,024 leaves) are written, and the result is the CID a clean build of the new
-content has. Content-defined chunks move with the content, so there the file is streamed through the chunker again; leaves
-of equal content are the same blocks all the same.
+With fixed chunks a chunk that a write does not touch keeps its leaf: it is linked again by CID, not read, hashed or
+stored. Only touched chunks and the inner nodes (one per 1,024 leaves) are written, and the result is the CID a clean
+build of the new content has. Content-defined chunks move with the content, so there the file is streamed through the
+chunker again; leaves of equal content are the same blocks all the same.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ def splice(cid: CID, size: int, data: bytes, start: int, truncate: bool, profile
             stop = min(at + profile.chunk_size, total)
             leaf = kept.get(at)
             if leaf is not None and leaf.end == stop:
-                tree._add(0, leaf.cid.binary, leaf.tsize, stop - at)
+                tree._add(0, leaf.cid.binary, leaf.tsize, stop - at)  # noqa: SLF001 - see the import
                 continue
             made = build_bytes(patch.read_range(at, stop), profile, put)
-            tree._add(0, made.cid.binary, made.tsize, stop - at)
+            tree._add(0, made.cid.binary, made.tsize, stop - at)  # noqa: SLF001 - see the import
         return tree.finish()
 
 

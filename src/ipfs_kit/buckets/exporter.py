@@ -1,13 +1,14 @@
 """Export of a file or folder to local disk, never outside its target [31].
 
-Every folder is opened relative to its parent's descriptor, one checked name at a time and without following links. A single name
-holds neither a slash nor ``..``, so this walk gives what ``openat2(RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS)`` would, on every kernel.
-Links are made last, and only such as stay inside whatever other links do: relative, with ``..`` at their beginning alone, and
-never above the target. Set-id bits are dropped. Names that a case-insensitive or normalising file system would confuse are
-reported and the later one left out, unless that is allowed.
+Every folder is opened relative to its parent's descriptor, one checked name at a time and without following links. A
+single name holds neither a slash nor ``..``, so this walk gives what ``openat2(RESOLVE_BENEATH|RESOLVE_NO_SYMLINKS)``
+would, on every kernel. Links are made last, and only such as stay inside whatever other links do: relative, with
+``..`` at their beginning alone, and never above the target. Set-id bits are dropped. Names that a case-insensitive or
+normalising file system would confuse are reported and the later one left out, unless that is allowed.
 
-A new file is created under its own name and removed again when writing fails. A file that is overwritten, where that is allowed, is
-swapped atomically up to ``SWAP_BYTES_MAX``; a larger one is removed first, so that memory stays bounded.
+A new file is created under its own name and removed again when writing fails. A file that is overwritten, where that
+is allowed, is swapped atomically up to ``SWAP_BYTES_MAX``; a larger one is removed first, so that memory stays
+bounded.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import stat
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ipfs_kit.buckets.index import Item
@@ -157,10 +159,8 @@ class _Exporter:
     def _subfolder(self, opened: int, path: Path, item: Item) -> None:
         if len(path) > DEPTH_MAX:
             raise InvalidPath(f"more than {DEPTH_MAX} folders deep")
-        try:
+        with suppress(FileExistsError):  # merged into; opening it tells whether it is a folder
             os.mkdir(path[-1], 0o755, dir_fd=opened)
-        except FileExistsError:
-            pass  # merged into; opening it tells whether it is a folder
         below = os.open(path[-1], _FOLDER, dir_fd=opened)
         try:
             self.folder(below, path, item)

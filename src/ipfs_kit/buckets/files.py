@@ -1,4 +1,6 @@
-"""Mutations of files and folders. Each prepares its blocks outside the lock and returns an effect (value: ``Applied``)."""
+"""Mutations of files and folders.
+Each prepares its blocks outside the lock and returns an effect (value: ``Applied``).
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ class FileOps(ReadOps):
     # -- building content -----------------------------------------------------------------------------------------
 
     def build_bytes(self, bucket: str, data: bytes) -> Entry:
-        """Store content under the bucket's profile without linking it anywhere; pass the result to :meth:`put_entry`."""
+        """Store content under the bucket's profile without linking it anywhere;
+        pass the result to :meth:`put_entry`.
+        """
         space = self.space(self.row(bucket))
         return build_bytes(data, space.profile, space.put)
 
@@ -122,8 +126,8 @@ class FileOps(ReadOps):
     ) -> Effect:
         """Link something whose blocks are in the store: a file, a link or a whole folder.
 
-        A folder put to a new path becomes that path; put to an existing folder it is merged into it, files of the same path
-        replaced. The names in it are checked.
+        A folder put to a new path becomes that path; put to an existing folder it is merged into it, files of the
+        same path replaced. The names in it are checked.
 
         Args:
             at: Where; a live session.

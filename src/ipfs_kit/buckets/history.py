@@ -47,8 +47,8 @@ class HistoryOps(LifecycleOps):
     ) -> Effect:
         """Merge another state's commit into a session and its branch. Value: :class:`Committed`.
 
-        Nothing to merge changes nothing; a session without own commits is moved forward; else a commit with two parents is
-        made.
+        Nothing to merge changes nothing; a session without own commits is moved forward; else a commit with two
+        parents is made.
 
         Args:
             ref: A live session without uncommitted changes.

@@ -1,8 +1,8 @@
 """Ignore rules of an import, with the meaning of gitignore(5).
 
-A rule without a slash (other than at its end) matches at any depth, one with a slash from the folder of its file; ``*``, ``?`` and
-``[…]`` match within one name, ``**`` any number of names; a slash at the end means folders only; ``!`` takes back; the last
-matching rule decides; what lies below an ignored folder is not looked at.
+A rule without a slash (other than at its end) matches at any depth, one with a slash from the folder of its file;
+``*``, ``?`` and ``[…]`` match within one name, ``**`` any number of names; a slash at the end means folders only;
+``!`` takes back; the last matching rule decides; what lies below an ignored folder is not looked at.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Import of a local file or folder into blocks, outside any lock; the result is linked by one effect.
 
-Folders are walked by descriptors, links are kept as links and never followed, what cannot be read is reported and the rest
-kept. Small files are read and hashed ahead by a few threads and handed on in order; memory is bounded by the batches in flight
-and by the entries of the folders on the path being walked.
+Folders are walked by descriptors, links are kept as links and never followed, what cannot be read is reported and the
+rest kept. Small files are read and hashed ahead by a few threads and handed on in order; memory is bounded by the
+batches in flight and by the entries of the folders on the path being walked.
 """
 
 from __future__ import annotations

@@ -1,12 +1,14 @@
 """The metadata tree: one sorted, sharded dag-cbor index per folder, parallel to the UnixFS tree [21].
 
-A folder's index maps each name to an :class:`Item`: what the UnixFS link says (CID, tsize) plus what it cannot say (kind,
-size, mtime, mode, type, tags) and, for a folder, the CID of its own index. Hence ``ls`` and ``stat`` open no child block.
+A folder's index maps each name to an :class:`Item`: what the UnixFS link says (CID, tsize) plus what it cannot say
+(kind, size, mtime, mode, type, tags) and, for a folder, the CID of its own index. Hence ``ls`` and ``stat`` open no
+child block.
 
-The index is a tree of sorted runs. An item ends its run when the 32-bit word ``level % 8`` of SHA-256(name) is divisible by
-``RUN_TARGET`` and the run has two items, or when the run has ``RUN_MAX`` items; runs of a level are the items of the next, named
-by their last name, until one run is left. So the index is a pure function of its items, a change rewrites one run per
-level, and equal parts of two indexes are equal blocks. Byte tables: ``docs/format/buckets.md``.
+The index is a tree of sorted runs. An item ends its run when the 32-bit word ``level % 8`` of SHA-256(name) is
+divisible by ``RUN_TARGET`` and the run has two items, or when the run has ``RUN_MAX`` items; runs of a level are the
+items of the next, named by their last name, until one run is left. So the index is a pure function of its items, a
+change rewrites one run per level, and equal parts of two indexes are equal blocks. Byte tables:
+``docs/format/buckets.md``.
 """
 
 from __future__ import annotations
@@ -169,14 +171,14 @@ class Index:
 
     def lookup(self, root: CID, name: bytes) -> Item | None:
         """The item of a name, reading one node per level."""
-        node = self._node(root)
+        node = self.node_at(root)
         while True:
             at = bisect_left(node.names, name)
             if at == len(node.names):
                 return None
             if node.level == 0:
                 return unpack_item(node.rows[at]) if node.names[at] == name else None
-            node = self._child(node, at)
+            node = self.child_of(node, at)
 
     def iterate(self, root: CID, after: bytes | None = None) -> Iterator[tuple[bytes, Item]]:
         """Names and items in byte order, from the first name greater than ``after``."""
@@ -186,7 +188,7 @@ class Index:
 
     def totals(self, root: CID) -> Totals:
         """Counts and sizes, from the root node alone."""
-        return self._node(root).totals
+        return self.node_at(root).totals
 
     def update(self, root: CID | None, edits: Iterable[Edit], put: Put) -> CID:
         """The index with some names set or removed; writes only the nodes that change.
@@ -223,13 +225,14 @@ class Index:
         while stack:
             cid = stack.pop()
             yield cid
-            node = self._node(cid)
+            node = self.node_at(cid)
             if node.level > 0:
                 stack.extend(row[0] for row in reversed(node.rows))
 
     # -- reading -------------------------------------------------------------------------------------------------
 
-    def _node(self, cid: CID) -> _Node:
+    def node_at(self, cid: CID) -> _Node:
+        """One node, decoded and checked."""
         key = bytes(cid)
         with self._lock:
             node = self._nodes.get(key)
@@ -246,8 +249,13 @@ class Index:
             if len(self._nodes) > NODES_CACHED:
                 self._nodes.popitem(last=False)
 
-    def _child(self, node: _Node, at: int) -> _Node:
-        child = self._node(node.rows[at][0])
+    def child_of(self, node: _Node, at: int) -> _Node:
+        """A child of an inner node.
+
+        Raises:
+            FormatError: it does not fit its parent.
+        """
+        child = self.node_at(node.rows[at][0])
         # A child one level down makes every descent end; its last name is what the parent promised.
         if child.level != node.level - 1 or not child.names or child.names[-1] != node.names[at]:
             raise FormatError("a metadata index node does not fit its parent; run verify")
@@ -255,7 +263,7 @@ class Index:
 
     def _leaves(self, root: CID, after: bytes | None) -> Iterator[tuple[list[bytes], list[Row], int]]:
         stack: list[tuple[_Node, int]] = []
-        node = self._node(root)
+        node = self.node_at(root)
         while True:
             start = bisect_right(node.names, after) if after is not None else 0
             if node.level == 0:
@@ -268,14 +276,14 @@ class Index:
                 return
             parent, at = stack.pop()
             stack.append((parent, at + 1))
-            node = self._child(parent, at)
+            node = self.child_of(parent, at)
 
     def _runs(self, root: CID | None, other: CID | None) -> Iterator[tuple[bytes, Row]]:
         """Rows of the leaves that the other index does not have as a whole."""
         if root is None:
             return
         shared = _NodeSet(self, other)
-        top = self._node(root)
+        top = self.node_at(root)
         if top.names and shared.holds(root, top.level, top.names[-1]):
             return
         stack: list[tuple[_Node, int]] = [(top, 0)]
@@ -288,12 +296,12 @@ class Index:
                 stack.append((node, at + 1))
             # Asked before it is read: what both share is never loaded.
             if not shared.holds(_link(node.rows[at]), node.level - 1, node.names[at]):
-                stack.append((self._child(node, at), 0))
+                stack.append((self.child_of(node, at), 0))
 
     # -- rewriting -----------------------------------------------------------------------------------------------
 
     def _rewrite(self, root: CID | None, edits: dict[bytes, Row | None], put: Put) -> CID:
-        top = self._node(root) if root is not None else None
+        top = self.node_at(root) if root is not None else None
         height = top.level if top is not None else -1
         level = 0
         while True:
@@ -359,10 +367,10 @@ class Index:
         return (node.names[-1] if node.names else b""), (cid, *node.totals)
 
     def _collapse(self, cid: CID) -> CID:
-        node = self._node(cid)
+        node = self.node_at(cid)
         while node.level > 0 and len(node.rows) == 1:
             cid = node.rows[0][0]
-            node = self._node(cid)
+            node = self.node_at(cid)
         return cid
 
 
@@ -377,7 +385,7 @@ class _Cursor:
         while node.level > level:
             at = min(bisect_left(node.names, name), len(node.names) - 1)
             self._stack.append((node, at))
-            node = index._child(node, at)
+            node = index.child_of(node, at)
         self.node = node
 
     @property
@@ -396,10 +404,10 @@ class _Cursor:
             self._stack.pop()
         node, at = self._stack.pop()
         self._stack.append((node, at + 1))
-        child = self._index._child(node, at + 1)
+        child = self._index.child_of(node, at + 1)
         while child.level > self._level:
             self._stack.append((child, 0))
-            child = self._index._child(child, 0)
+            child = self._index.child_of(child, 0)
         self.node = child
 
 
@@ -416,7 +424,7 @@ class _NodeSet:
             return False
         if cid == self._root:
             return True
-        at = self._index._node(self._root)
+        at = self._index.node_at(self._root)
         while at.level > level:
             place = bisect_left(at.names, last_name)
             if place == len(at.names):
@@ -425,7 +433,7 @@ class _NodeSet:
                 return True
             if at.level - 1 == level:
                 return False
-            at = self._index._child(at, place)
+            at = self._index.child_of(at, place)
         return False
 
 
@@ -444,7 +452,7 @@ def _row_at(index: Index, top: _Node, level: int, name: bytes) -> Row | None:
             return None
         if node.level == level:
             return node.rows[at] if node.names[at] == name else None
-        node = index._child(node, at)
+        node = index.child_of(node, at)
 
 
 def _apply(node: _Node | None, edits: dict[bytes, Row | None]) -> list[tuple[bytes, Row]]:

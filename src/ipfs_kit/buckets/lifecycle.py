@@ -43,7 +43,7 @@ class LifecycleOps(VersionOps):
         self,
         name: str,
         *,
-        type: str = "general",
+        type: str = "general",  # noqa: A002 - the word callers use
         structure: str = "hybrid",
         kind: str = "open",
         profile: str = "unixfs-v1-2025",
@@ -104,8 +104,8 @@ class LifecycleOps(VersionOps):
             self.retain(tx, space, [root.cid])
             self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), Head(DEFAULT_BRANCH, None), index)
             info = BucketInfo(
-                name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, root.cid, 0, 0,
-                row.metadata,
+                name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, root.cid,
+                0, 0, row.metadata,
             )  # fmt: skip
             return Outcome(value=info, effect=["create", ident, row.uid], after=root.cid, target=name)
 
@@ -149,8 +149,9 @@ class LifecycleOps(VersionOps):
 
         def run(tx: Tx) -> Outcome:
             rows = tx.execute(
-                f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id=? AND dropped_op=?", (bucket_id, dropped_op)
-            )  # noqa: S608 - constant text
+                f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE id=? AND dropped_op=?",  # noqa: S608 - constant text
+                (bucket_id, dropped_op),
+            )
             if not rows:
                 raise Expired("the dropped bucket is no longer there to bring back")
             row = BucketRow.of(rows[0])
@@ -241,8 +242,8 @@ class LifecycleOps(VersionOps):
     def erase_key(self, name: str) -> str:
         """Destroy the key of a sealed bucket: from now on nothing in it can be read by anyone [19, 20].
 
-        This changes the key directory, not ``state.db``: the dispatcher records an intent before and an outcome after [8].
-        It cannot be undone; repeating it does no harm.
+        This changes the key directory, not ``state.db``: the dispatcher records an intent before and an outcome after
+        [8]. It cannot be undone; repeating it does no harm.
 
         Returns:
             The id of the destroyed key.
@@ -295,8 +296,8 @@ class LifecycleOps(VersionOps):
             space = self.space(row)
         except Expired:
             return BucketInfo(
-                row.name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, None, 0, 0,
-                row.metadata,
+                row.name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, None,
+                0, 0, row.metadata,
             )  # fmt: skip
         if flush:
             snapshot = self.workspace(row.name).flushed()

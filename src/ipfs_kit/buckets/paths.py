@@ -6,9 +6,9 @@
     moment    = "@op:" digits | "@time:" ISO-8601
     ref       = branch | tag | commit CID
 
-``B:/p`` reads the caller's workspace, ``B@branch`` a head, ``B@op:N`` the default workspace after op N, ``B@branch@op:N`` the
-head at N, ``B#session@op:N`` a named session. Path components are ``bytes`` inside the engine and ``str`` (UTF-8 with
-surrogateescape) above it, so that any name a disk can hold comes back byte for byte.
+``B:/p`` reads the caller's workspace, ``B@branch`` a head, ``B@op:N`` the default workspace after op N,
+``B@branch@op:N`` the head at N, ``B#session@op:N`` a named session. Path components are ``bytes`` inside the engine
+and ``str`` (UTF-8 with surrogateescape) above it, so that any name a disk can hold comes back byte for byte.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def check_bucket_name(name: str) -> str:
-    """Return ``name`` when it may name a bucket: 1 to 63 of letters, digits, ``.``, ``_``, ``-``, alphanumeric at both ends.
+    """Return ``name`` when it may name a bucket: 1 to 63 of letters, digits, ``.``, ``_``, ``-``, alphanumeric at
+    both ends.
 
     Raises:
         InvalidName: it may not.
@@ -56,8 +57,8 @@ def check_bucket_name(name: str) -> str:
 def check_ref_name(name: str) -> str:
     """Return ``name`` when it may name a branch or tag.
 
-    Letters, digits, ``.``, ``_``, ``/``, ``+``, ``-``; at most 128; no ``..``, no ``//``, no component beginning or ending with
-    a dot; and nothing that reads as a CID, because ``B@<cid>`` means a commit.
+    Letters, digits, ``.``, ``_``, ``/``, ``+``, ``-``; at most 128; no ``..``, no ``//``, no component beginning or
+    ending with a dot; and nothing that reads as a CID, because ``B@<cid>`` means a commit.
 
     Raises:
         InvalidName: it may not.

@@ -57,6 +57,7 @@ class ReadOps(BucketsBase):
                 tree = workspace.tree()
                 if tree.kind(path) is Kind.DIR:
                     found = tree.page(path, start, limit + 1)
+                    workspace.space.publish(*(item for _, item in found if item.is_dir))
                 else:
                     return _single(path, as_present(tree.lookup(path), path), start)
         else:
@@ -138,10 +139,7 @@ class ReadOps(BucketsBase):
         """
         location = as_location(at)
         space, item = self._entry(location)
-        found = as_present(item, location.path)
-        if location.ref.live:
-            space.persist(found)
-        return found, space, location.path
+        return as_present(item, location.path), space, location.path
 
     def folder(self, at: str | Location) -> tuple[Item, Space, Path]:
         """Like :meth:`item_with_space`, for something that must be a folder."""
@@ -171,7 +169,10 @@ class ReadOps(BucketsBase):
         if location.ref.live:
             workspace = self.workspace(location.bucket, location.ref.session)
             with workspace.lock:
-                return workspace.space, workspace.tree().lookup(location.path)
+                item = workspace.tree().lookup(location.path)
+                if item is not None:
+                    workspace.space.publish(item)
+                return workspace.space, item
         space, root = self.fixed(location.ref)
         return space, space.view.lookup(root, location.path)
 
@@ -203,7 +204,8 @@ def _stat_in(prefix: str, name: bytes, item: Item) -> Stat:
         return Stat(prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns)
     tags, user = attrs.get("tags", {}), attrs.get("user", {})
     return Stat(
-        prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns, attrs.get("mode"), attrs.get("type"), tags, user
+        prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns, attrs.get("mode"), attrs.get("type"),
+        tags, user
     )  # fmt: skip
 
 

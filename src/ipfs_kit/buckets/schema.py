@@ -10,9 +10,9 @@ BUCKETS_SCHEMA = Schema(
     1,
     (
         """CREATE TABLE buckets(
-            id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, type TEXT NOT NULL, structure TEXT NOT NULL,
-            kind TEXT NOT NULL, profile TEXT NOT NULL, domain TEXT, metadata BLOB NOT NULL, created_ns INTEGER NOT NULL, created_op INTEGER NOT NULL,
-            dropped_ns INTEGER, dropped_op INTEGER) STRICT""",
+            id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, type TEXT NOT NULL, structure TEXT
+            NOT NULL, kind TEXT NOT NULL, profile TEXT NOT NULL, domain TEXT, metadata BLOB NOT NULL, created_ns
+            INTEGER NOT NULL, created_op INTEGER NOT NULL, dropped_ns INTEGER, dropped_op INTEGER) STRICT""",
         "CREATE UNIQUE INDEX buckets_name ON buckets(name) WHERE dropped_op IS NULL",
         """CREATE TABLE sessions(
             id INTEGER PRIMARY KEY, bucket INTEGER NOT NULL REFERENCES buckets(id), name TEXT NOT NULL,
@@ -26,8 +26,8 @@ BUCKETS_SCHEMA = Schema(
             session INTEGER NOT NULL REFERENCES sessions(id), seq INTEGER NOT NULL, op_index INTEGER NOT NULL,
             time_ns INTEGER NOT NULL, root BLOB NOT NULL, head BLOB NOT NULL, PRIMARY KEY(session, seq)) STRICT, WITHOUT ROWID""",
         """CREATE TABLE ref_effects(
-            op_index INTEGER NOT NULL, bucket INTEGER NOT NULL REFERENCES buckets(id), ref TEXT NOT NULL, time_ns INTEGER NOT NULL,
-            before BLOB, after BLOB, PRIMARY KEY(bucket, ref, op_index)) STRICT, WITHOUT ROWID""",
+            op_index INTEGER NOT NULL, bucket INTEGER NOT NULL REFERENCES buckets(id), ref TEXT NOT NULL, time_ns
+            INTEGER NOT NULL, before BLOB, after BLOB, PRIMARY KEY(bucket, ref, op_index)) STRICT, WITHOUT ROWID""",
         "CREATE INDEX ref_effects_op ON ref_effects(op_index)",
     ),
 )

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ipfs_kit.buckets.workspace import Snapshot
     from ipfs_kit.durable.state import StateDB
 
+HELD_MAX = 8_192
+"""Blocks of working trees held in memory, about 8 kB each."""
 STATES_REMEMBERED = 16
 """Past states of sessions kept as roots, so that paging through one does not replay it for each page."""
 BUCKET_COLUMNS = (
@@ -110,7 +112,9 @@ class Space:
         return data if data is not None else self.blocks.get(cid)
 
     def put(self, cid: CID, data: bytes) -> CID:
-        """Store a block whose CID was just computed from these bytes; returns the CID to link to (another when sealed)."""
+        """Store a block whose CID was just computed from these bytes;
+        returns the CID to link to (another when sealed).
+        """
         if self._sealed is not None:
             return self._sealed.link(cid, data)
         self.blocks.put(cid, data, verify=False)
@@ -121,6 +125,11 @@ class Space:
         if self._sealed is not None:
             cid = self._sealed.address(cid, data)
         self._held[cid.binary] = data
+        if len(self._held) > HELD_MAX and not self.state.read_only:
+            # Flushes that nothing named left these behind; the store's collector takes those that nothing ever names.
+            for key, block in list(self._held.items()):
+                self.blocks.put(CID(key), block, verify=False)
+                self._held.pop(key, None)
         return cid
 
     def keep(self, cid: CID, data: bytes) -> CID:
@@ -152,9 +161,10 @@ class Space:
             self._held.pop(key, None)
         return bool(moved)
 
-    def trim(self) -> None:
-        """Drop held blocks after the present root was persisted: nothing can name the rest any more."""
-        self._held.clear()
+    def publish(self, *items: Item) -> None:
+        """Make folders whose CIDs are about to be told to someone readable by these CIDs."""
+        if self._held and not self.state.read_only:
+            self.persist(*items)
 
     def remembered(self, session: int, seq: int) -> Snapshot | None:
         """A past state computed before."""

@@ -15,7 +15,8 @@ class TransferOps(ReadOps):
     """Imports and exports."""
 
     def import_local(self, bucket: str, local: str | bytes | os.PathLike[str], **options: Any) -> ImportReport:
-        """Store a local file or folder under a bucket's profile without linking it; pass ``report.item`` to ``put_entry``.
+        """Store a local file or folder under a bucket's profile without linking it; pass ``report.item`` to
+        ``put_entry``.
 
         Args:
             bucket: Whose profile and key to use.

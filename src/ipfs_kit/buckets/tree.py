@@ -1,9 +1,10 @@
-"""The tree of a bucket: immutable states read through :class:`View`, the working state as a lazy overlay, :class:`Tree` [22].
+"""The tree of a bucket: immutable states read through :class:`View`, the working state as a lazy overlay,
+:class:`Tree` [22].
 
-A folder is an :class:`~ipfs_kit.buckets.index.Item` (UnixFS CID plus index CID). :class:`Tree` keeps one :class:`_Dir` for each
-folder that was changed since the last flush, holding only what changed; everything else is read from the immutable base.
-Moving, copying and removing a folder relinks one item. ``flush`` rewrites dirty folders alone, from the leaves up, and the
-root it yields is a pure function of the entries [21].
+A folder is an :class:`~ipfs_kit.buckets.index.Item` (UnixFS CID plus index CID). :class:`Tree` keeps one
+:class:`_Dir` for each folder that was changed since the last flush, holding only what changed; everything else is
+read from the immutable base. Moving, copying and removing a folder relinks one item. ``flush`` rewrites dirty folders
+alone, from the leaves up, and the root it yields is a pure function of the entries [21].
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ class View:
         return self.index.update(None, items(), put)
 
     def adopt(self, item: Item, put: Put) -> Item:
-        """A tree from elsewhere with the index of every folder in it; each name checked, recursion bounded by path depth.
+        """A tree from elsewhere with the index of every folder in it; each name checked, recursion bounded by path
+        depth.
 
         Raises:
             InvalidPath: a forbidden name, or deeper than paths may be.

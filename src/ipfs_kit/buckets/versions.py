@@ -14,7 +14,6 @@ from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Applied, Change, Committed, Status
 from ipfs_kit.buckets.paths import (
     Location,
-    Path,
     Ref,
     as_ref,
     check_ref_name,
@@ -380,7 +379,8 @@ class VersionOps(ReadOps):
 
         Args:
             ref: A live session.
-            target: A branch to switch to; or a tag, commit, ``op:N`` or ``time:T`` whose content the session takes, staying on
+            target: A branch to switch to; or a tag, commit, ``op:N`` or ``time:T`` whose content the session takes,
+                staying on
                 its branch so that the next commit records the return.
             force: Discard uncommitted changes.
 

@@ -1,12 +1,12 @@
 """Working sessions: state that every process shares and that survives a crash [22].
 
-A session is a row of ``sessions``; its state is the newest snapshot plus the effects recorded since. A mutation runs under the
-state lock: catch up with what others recorded, check its premises, insert one ``effects`` row, then change the tree in
-memory. Other processes replay the rows they have not seen. A reader in the writer's own process may see an effect up to one
-batch before it is durable; nothing is acknowledged before that.
+A session is a row of ``sessions``; its state is the newest snapshot plus the effects recorded since. A mutation runs
+under the state lock: catch up with what others recorded, check its premises, insert one ``effects`` row, then change
+the tree in memory. Other processes replay the rows they have not seen. A reader in the writer's own process may see
+an effect up to one batch before it is durable; nothing is acknowledged before that.
 
-After ``SNAPSHOT_EVERY`` effects the next mutation flushes the tree outside the lock and records the root with its own row, so
-opening costs the last root and a bounded replay.
+After ``SNAPSHOT_EVERY`` effects the next mutation flushes the tree outside the lock and records the root with its own
+row, so opening costs the last root and a bounded replay.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ class Workspace:
     # -- mutation -----------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        """Outside the lock, before building an effect: flush when a snapshot is due, for :meth:`record` to take along."""
+        """Outside the lock, before building an effect: flush when a snapshot is due,
+        for :meth:`record` to take along.
+        """
         with self.lock:
             self.tree()
             if self._seq - self._snapshot_seq >= SNAPSHOT_EVERY:
@@ -221,7 +223,8 @@ class Workspace:
         assert self._tree is not None
         roots = [item for step in planned.steps for item in (step.before, step.after) if item is not None]
         if self.space.persist(*roots):
-            # Rare: a folder changed between preparation and here. Its blocks must be durable before the row that names them.
+            # Rare: a folder changed between preparation and here. Its blocks must be durable before the row that names
+            # them.
             self.space.blocks.sync()
         seq = self._seq + 1
         if self._offered is not None:
