@@ -33,6 +33,7 @@ from ipfs_kit.errors import (
     Unsupported,
 )
 from ipfs_kit.ipld import dag_cbor
+from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ledger import Effect, Outcome
 
 
@@ -103,10 +104,7 @@ class LifecycleOps(VersionOps):
             ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
             self.retain(tx, space, [root.cid])
             self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), Head(DEFAULT_BRANCH, None), index)
-            info = BucketInfo(
-                name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, root.cid,
-                0, 0, row.metadata,
-            )  # fmt: skip
+            info = _fresh(row, root.cid)
             return Outcome(value=info, effect=["create", ident, row.uid], after=root.cid, target=name)
 
         return run
@@ -319,6 +317,12 @@ class LifecycleOps(VersionOps):
             totals.size_bytes,
             row.metadata,
         )
+
+
+def _fresh(row: BucketRow, root: CID) -> BucketInfo:
+    """A bucket that was just made."""
+    named = (row.name, row.type, row.structure, row.kind, row.profile, row.created_ns)
+    return BucketInfo(*named, DEFAULT_BRANCH, None, root, 0, 0, row.metadata)
 
 
 def _choice(kind: Any, value: str, what: str) -> Any:
