@@ -1,4 +1,4 @@
-"""What all adapters share: which store they open, the shape of results, sealing, one log line."""
+"""What all adapters share: which store they open, sealing, threads, one log line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ipfs_kit import Kit, KitError, Result, Surface, to_json
-from ipfs_kit.operations.principal import Principal
-from ipfs_kit_py._dataset import LedgerDataset
+from ipfs_kit import Kit, KitError, Result, to_json
+from ipfs_kit_py._dataset import CountedKit, LedgerDataset
 from ipfs_kit_py._record import record
 from ipfs_kit_py._shape import shape
 
@@ -27,13 +26,7 @@ OFF = "dataset storage is off"
 class Adapter:
     """Base of the published classes: one store, opened at the first call.
 
-    Args:
-        module: Published module, named in the log.
-        path: The store's directory; when None, ``ipfs_client`` if it is a Kit, else the default store.
-        ipfs_client: A Kit, anything that speaks to a node, or None.
-        enable_dataset_storage: Seal the recorded operations in batches.
-        enable_compute_layer: Run calls on a pool and report the time really used.
-        dataset_batch_size: Calls between two seals.
+    The store is the path given, else ``ipfs_client`` if that is a Kit, else ``$IPFS_KIT_STORE``, else the default one.
     """
 
     def __init__(
@@ -52,70 +45,47 @@ class Adapter:
         self._shared = ipfs_client if path is None and isinstance(ipfs_client, Kit) else None
         self.storage_path = Path(self._shared.engine.path) if self._shared else Kit.store_path(path)
         self.compute_layer = ThreadPoolExecutor(thread_name_prefix="ipfs-kit") if enable_compute_layer else None
-        client = (
-            ""
-            if ipfs_client is None or isinstance(ipfs_client, Kit)
-            else f"; {type(ipfs_client).__name__} client kept, not used for storage"
-        )
-        sealing = f"every {dataset_batch_size} calls" if enable_dataset_storage else "off"
-        compute = "local threads" if enable_compute_layer else "off"
+        other = ipfs_client is not None and not isinstance(ipfs_client, Kit)
         logging.getLogger(module).info(
             "%s: embedded store %s; dataset storage %s; compute layer %s%s",
             module,
             self.storage_path,
-            sealing,
-            compute,
-            client,
+            f"every {dataset_batch_size} calls" if enable_dataset_storage else "off",
+            "local threads" if enable_compute_layer else "off",
+            f"; {type(ipfs_client).__name__} client kept, not used for storage" if other else "",
         )
 
     @cached_property
-    def kit(self) -> Kit:
+    def kit(self) -> CountedKit:
         """The open store; opening it seals what a crash left unsealed when dataset storage is on."""
-        kit = self._shared or Kit.open(self.storage_path)
-        if self._shared is None:
-            self._closer = weakref.finalize(self, _close, kit, self.enable_dataset_storage)
+        if self._shared is not None:
+            kit = CountedKit(self._shared.engine, self._shared.principal, self._shared.surface)
+        else:
+            opened = Kit.open(self.storage_path)
+            kit = CountedKit(opened.engine, opened.principal, opened.surface)
+            self._closer = weakref.finalize(self, _release, opened, self.enable_dataset_storage)
         if self.enable_dataset_storage:
-            LedgerDataset(kit).flush()
+            kit.counter = LedgerDataset(kit, self.dataset_batch_size)
+            kit.counter.flush()
         return kit
 
-    @cached_property
+    @property
     def dataset_manager(self) -> LedgerDataset | None:
         """The sealed batches of the store; None when dataset storage is off."""
-        return LedgerDataset(self.kit) if self.enable_dataset_storage else None
+        return self.kit.counter if self.enable_dataset_storage else None
 
-    def call(
-        self, name: str, /, _surface: Surface | None = None, _who: Principal | None = None, **arguments: Any
-    ) -> Result:
-        """Run one operation, and seal when a batch is full."""
-        try:
-            return self.kit.call_with(name, arguments, surface=_surface, principal=_who)
-        finally:
-            self.count_call()
-
-    def count_call(self) -> None:
-        """Count one recorded call towards the next seal."""
-        if self.dataset_manager is not None:
-            self.dataset_manager.count(self.dataset_batch_size)
+    def call(self, name: str, /, **arguments: Any) -> Result:
+        """Run one operation of the engine."""
+        return self.kit.call_with(name, arguments)
 
     def refuse(self, name: str, arguments: Mapping[str, Any], error: KitError) -> Result:
-        """Record a call that this build does not serve.
-
-        Raises:
-            KitError: Always the error given.
-        """
-        try:
-            return record(self.kit, name, arguments, error=error)
-        finally:
-            self.count_call()
+        """Record a call that this build does not serve, then raise the error given."""
+        return record(self.kit, name, arguments, error=error)
 
     async def run(self, operation: str, work: Callable[[], Any]) -> dict[str, Any]:
-        """Run blocking work off the event loop and put its result into the published shape.
-
-        Args:
-            operation: Published name of the method.
-            work: Returns a Result, or a pair of a Result and the data to show.
-        """
-        return await self.thread(lambda: self.answer(operation, work))
+        """Run blocking work off the event loop; it returns a Result, or a Result and the data to show."""
+        answer: dict[str, Any] = await self.thread(lambda: self.answer(operation, work))
+        return answer
 
     async def thread(self, work: Callable[[], Any]) -> Any:
         """Run blocking work off the event loop, on the compute layer when there is one."""
@@ -131,19 +101,18 @@ class Adapter:
             found = work()
         except KitError as error:
             return shape(operation, error=error)
-        result, data = found if isinstance(found, tuple) else (found, None)
-        shown = shape(operation, data if data is not None else to_json(result.value), result.op_id)
+        result, data = found if isinstance(found, tuple) else (found, to_json(found.value))
+        shown = shape(operation, data, result.op_id)
         if self.compute_layer is not None:
             shown["compute"] = {"device": "cpu", "workers": 1, "milliseconds": (time.perf_counter_ns() - started) / 1e6}
         return shown
 
     def flush_to_dataset(self) -> dict[str, Any]:
-        """Seal everything recorded so far and name the batches by CID; never claims success when storage is off."""
+        """Seal everything recorded so far and name the batches by CID; a failure when storage is off."""
         if self.dataset_manager is None:
             return {"success": False, "error": OFF}
-        manager = self.dataset_manager
         try:
-            return shape("flush_to_dataset", manager.flush())
+            return shape("flush_to_dataset", self.dataset_manager.flush())
         except KitError as error:
             return shape("flush_to_dataset", error=error)
 
@@ -155,7 +124,7 @@ class Adapter:
             self._closer()
 
 
-def _close(kit: Kit, seal: bool) -> None:
+def _release(kit: Kit, seal: bool) -> None:
     try:
         if seal:
             LedgerDataset(kit).flush()

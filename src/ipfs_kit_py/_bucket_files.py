@@ -131,7 +131,7 @@ class BucketVFS:
 
     async def register_duckdb_tables(self, duckdb_conn: Any) -> None:
         """Register the list of files as the table ``BUCKET_files`` of a DuckDB connection."""
-        import pyarrow
+        import pyarrow  # type: ignore[import-untyped]  # pyarrow ships no stubs
 
         rows = (await self.list_files())["files"]
         columns = {key: [row[key] for row in rows] for key in ("file_path", "size", "cid", "modified")}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from typing import Any
 
-from ipfs_kit import CID, IntegrityError, Kit, NotFound, to_json
+from ipfs_kit import CID, IntegrityError, Kit, NotFound, Result, to_json
 from ipfs_kit.ipld import dag_cbor
 
 LOGS = ("main", "bulk")
@@ -16,18 +17,20 @@ class LedgerDataset:
 
     Args:
         kit: The open store.
+        batch_size: Calls between two seals; 0 seals on request only.
     """
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, batch_size: int = 0) -> None:
         self._kit = kit
+        self._batch_size = batch_size
         self._calls = 0
         self._guard = threading.Lock()
 
-    def count(self, batch_size: int) -> None:
-        """Count one call; the one that fills the batch seals it."""
+    def count(self) -> None:
+        """Count one recorded call; the one that fills the batch seals it."""
         with self._guard:
             self._calls += 1
-            full = self._calls >= batch_size
+            full = 0 < self._batch_size <= self._calls
             if full:
                 self._calls = 0
         if full:
@@ -80,3 +83,21 @@ class LedgerDataset:
         if [op.cid for op in page.ops] != list(body["records"]):
             raise IntegrityError(f"the records of batch {cid} are not those it names: run 'ipfs-kit ledger verify'")
         return [dict(to_json(op)) for op in page.ops]
+
+
+class CountedKit(Kit):
+    """A kit whose calls, by whatever surface, count towards the next seal."""
+
+    counter: LedgerDataset | None = None
+
+    def call_with(self, name: str, arguments: Mapping[str, Any], **options: Any) -> Result:
+        """Run one operation and count it, whether it succeeds or not."""
+        try:
+            return super().call_with(name, arguments, **options)
+        finally:
+            self.count()
+
+    def count(self) -> None:
+        """Count one recorded call."""
+        if self.counter is not None:
+            self.counter.count()

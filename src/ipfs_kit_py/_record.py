@@ -11,6 +11,7 @@ from ipfs_kit import Kit, KitError, Principal, Result, Surface, to_json
 from ipfs_kit.errors import Denied
 from ipfs_kit.ledger import Draft
 from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, MAIN, new_op_id
+from ipfs_kit_py._dataset import CountedKit
 
 SECRET_WORDS = ("token", "secret", "password", "key", "credential", "auth")
 """Arguments whose name holds one of these are recorded as ``***``."""
@@ -62,6 +63,8 @@ def record(
         draft.error_kind, draft.error_message = str(error.kind), error.message
     ticket = kit.engine.ledger.submit(draft, None)
     receipt = ticket.receipt() if error is None else ticket.result()
+    if isinstance(kit, CountedKit):
+        kit.count()
     if error is not None:
         error.op = draft.op_id.hex()
         raise error

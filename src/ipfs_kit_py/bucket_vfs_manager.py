@@ -101,13 +101,11 @@ class BucketVFSManager(Adapter):
 
     async def cross_bucket_query(self, sql_query: str, bucket_filter: list[str] | None = None) -> dict[str, Any]:
         """SQL over the contents of buckets: fails, typed and recorded, until the datasets part is there."""
+        given = {"query": sql_query, "buckets": bucket_filter}
         error = Unsupported(
-            "SQL over bucket contents needs the datasets part, which this build does not have; 'ledger sql' queries operations"
+            "SQL over bucket contents comes with the datasets part; 'ipfs-kit ledger sql' queries operations"
         )
-        return await self.run(
-            "cross_bucket_query",
-            lambda: self.refuse("bucket.cross_bucket_query", {"query": sql_query, "buckets": bucket_filter}, error),
-        )
+        return await self.run("cross_bucket_query", lambda: self.refuse("bucket.cross_bucket_query", given, error))
 
     async def export_bucket_to_car(self, bucket_name: str, include_indexes: bool = True) -> dict[str, Any]:
         """Write a bucket's present tree to a CAR file; data: car_path, cid, blocks, size, indexes."""

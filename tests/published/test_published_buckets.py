@@ -29,7 +29,11 @@ def test_quick_start_runs_verbatim_and_every_bucket_operation_is_recorded_once(t
     exec(QUICK_START.format(path=str(tmp_path / "store")), space)
     manager = space["manager"]
     assert isinstance(manager, BucketVFSManager)
-    assert (manager.enable_dataset_storage, manager.enable_compute_layer, manager.dataset_batch_size) == (True, True, 100)
+    assert (manager.enable_dataset_storage, manager.enable_compute_layer, manager.dataset_batch_size) == (
+        True,
+        True,
+        100,
+    )
 
     async def use() -> None:
         made = await manager.create_bucket("photos", BucketType.MEDIA, VFSStructureType.UNIXFS, {"owner": "ann"})
