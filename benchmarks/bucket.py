@@ -8,7 +8,6 @@ from pathlib import Path
 
 from benchmarks.harness import Bench, child, each, percentile
 from benchmarks.ledger import draft
-
 from ipfs_kit import Kit
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.ipld.unixfs import build_bytes
@@ -41,7 +40,10 @@ def _build(path: Path, folders: int, each_folder: int) -> None:
                     yield _name(folders, folder, number)[1].encode(), item
 
             made = [
-                (_name(folders, at, 0)[0].encode(), space.view.edit(space.view.empty(space.put), entries(at), space.put))
+                (
+                    _name(folders, at, 0)[0].encode(),
+                    space.view.edit(space.view.empty(space.put), entries(at), space.put),
+                )
                 for at in range(folders)
             ]
             top = space.view.edit(space.view.empty(space.put), made, space.put)

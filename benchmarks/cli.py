@@ -6,8 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.harness import Bench, timed
-
+from benchmarks.harness import Bench, environment, timed
 from ipfs_kit import Kit
 
 
@@ -31,7 +30,9 @@ def run(bench: Bench) -> None:
         for number in range(bench.size(16, 3)):
             # Turn about, so that a change of load meets all.
             for name, words in lines.items():
-                seconds = timed(lambda words=words: subprocess.run(words, check=True, capture_output=True))
+                seconds = timed(
+                    lambda words=words: subprocess.run(words, check=True, capture_output=True, env=environment())
+                )
                 raw[name] += [seconds * 1e3] if number else []
     bare = sorted(raw["python -c pass"])
     for name in list(lines)[1:]:

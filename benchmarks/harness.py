@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("apsw", "blake3", "cbrrr", "cryptography", "duckdb", "lmdb", "mcp", "pyarrow")
+SWING_MAX = 1.5
+"""Identical runs of a peer may differ by this factor; beyond it the figure is printed without a verdict."""
 RAW_KEPT = 2_000
 """Raw timings kept per figure: all of a slow one, an even sample of a fast one."""
 
@@ -65,6 +67,8 @@ class Figure:
     ratio: float | None = None
     target: str = ""
     reached: bool | None = None
+    peer_swing: float | None = None
+    """The peer's slowest timing over its fastest; above ``SWING_MAX`` a ratio to it settles nothing."""
 
 
 class Bench:
@@ -118,6 +122,7 @@ class Bench:
         ratio_at_least: float | None = None,
         ratio_at_most: float | None = None,
         over_peer_at_most: float | None = None,
+        steady_peer: bool = False,
     ) -> Figure:
         """Keep and print one figure.
 
@@ -138,6 +143,7 @@ class Bench:
             ratio_at_least: Target for value over peer.
             ratio_at_most: Target for value over peer.
             over_peer_at_most: Target for value minus peer.
+            steady_peer: The peer's timings are runs of equal work; judge nothing when they swing.
         """
         number = statistics.median(raw) if value is None else value
         ratio = number / peer_value if peer_value else None
@@ -154,10 +160,13 @@ class Bench:
             checks.append((number <= peer_value + over_peer_at_most, f"<= peer + {over_peer_at_most:g} {unit}"))
         ordered = sorted(raw)
         quartiles = statistics.quantiles(ordered, n=4) if len(ordered) > 1 else [ordered[0]] * 3
+        swing = max(peer_raw) / min(peer_raw) if steady_peer and peer_raw else None
+        judged = bool(checks) and not self.quick and (swing is None or swing <= SWING_MAX)
         found = Figure(
             name, number, unit, given, statistic, warmup, len(raw), statistics.median(ordered),
             quartiles[2] - quartiles[0], _sample(raw), raw_unit, peer, peer_value, _sample(peer_raw), ratio,
-            " and ".join(text for _, text in checks), all(ok for ok, _ in checks) if checks and not self.quick else None,
+            " and ".join(text for _, text in checks), all(ok for ok, _ in checks) if judged else None,
+            swing,
         )  # fmt: skip
         self.figures.append(found)
         print(line_of(found), flush=True)
@@ -173,6 +182,8 @@ def line_of(figure: Figure) -> str:
             text += f" | ratio {figure.ratio:.2f}x"
     if figure.target:
         verdict = {True: "reached", False: "NOT reached", None: "not judged at reduced size"}[figure.reached]
+        if figure.reached is None and figure.peer_swing is not None and figure.peer_swing > SWING_MAX:
+            verdict = f"UNSETTLED, the peer's own runs differ {figure.peer_swing:.1f}x"
         text += f" | target {figure.target}: {verdict}"
     return (
         f"{text}\n      {figure.given}; {figure.statistic} of {figure.repetitions}, raw median "
@@ -223,9 +234,18 @@ def percentile(values: Sequence[float], share: float) -> float:
 def child(*words: str, timeout_s: float = 900.0) -> dict[str, Any]:
     """Run ``benchmarks.child`` in a process of its own and return what it measured there."""
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.child", *words], check=True, capture_output=True, timeout=timeout_s
+        [sys.executable, "-m", "benchmarks.child", *words],
+        check=True,
+        capture_output=True,
+        timeout=timeout_s,
+        env=environment(),
     )
     return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def environment() -> dict[str, str]:
+    """Our environment, with bytecode caching on as installed programs have it; else every start compiles anew."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def fdatasync_seconds(directory: Path, count: int, size: int = 4096) -> list[float]:

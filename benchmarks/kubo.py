@@ -45,7 +45,9 @@ def run(bench: Bench) -> None:
 def _kubo(repo: Path, target: Path) -> tuple[float, str]:
     environment = os.environ | {"IPFS_PATH": str(repo), "IPFS_TELEMETRY": "off"}
     kubo = str(KUBO.resolve())
-    subprocess.run([kubo, "init", "--empty-repo", "--profile=unixfs-v1-2025"], check=True, capture_output=True, env=environment)
+    subprocess.run(
+        [kubo, "init", "--empty-repo", "--profile=unixfs-v1-2025"], check=True, capture_output=True, env=environment
+    )
     start = time.perf_counter()
     done = subprocess.run(
         [kubo, "add", "-r", "-Q", "--offline", str(target)], check=True, capture_output=True, text=True, env=environment

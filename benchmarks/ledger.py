@@ -11,7 +11,6 @@ from collections import deque
 from pathlib import Path
 
 from benchmarks.harness import Bench, each, fdatasync_seconds, per_call, percentile, timed
-
 from ipfs_kit import Kit
 from ipfs_kit.ledger import Draft
 from ipfs_kit.ledger.record import BULK, FSYNC, MAIN, new_op_id
@@ -22,7 +21,9 @@ from ipfs_kit.operations.context import Context
 OUTSTANDING = 64
 BATCH = 1_000
 OPERATIONS = ("files.write", "files.read", "files.stat", "files.list", "versions.commit", "store.add")
-GROUP_BY = "SELECT operation, status, count(*) AS n, avg(duration_ms) FROM ops GROUP BY operation, status ORDER BY n DESC"
+GROUP_BY = (
+    "SELECT operation, status, count(*) AS n, avg(duration_ms) FROM ops GROUP BY operation, status ORDER BY n DESC"
+)
 
 
 def run(bench: Bench) -> None:
@@ -140,7 +141,9 @@ def _proofs(bench: Bench, kit: Kit, count: int) -> None:
 
     raw = each(prove, bench.size(2_000, 200), 20)
     given = f"random ops of {count}"
-    bench.figure("inclusion proof", [s * 1e3 for s in raw], unit="ms", raw_unit="ms", given=given, warmup="20", at_most=1)
+    bench.figure(
+        "inclusion proof", [s * 1e3 for s in raw], unit="ms", raw_unit="ms", given=given, warmup="20", at_most=1
+    )
     bench.figure(
         "  its size", [float(s) for s in sizes], unit="bytes", raw_unit="bytes", given=given, statistic="largest",
         value=max(sizes), at_most=1228.8,
@@ -155,7 +158,11 @@ def _sql(bench: Bench, kit: Kit, count: int) -> None:
     sql = kit.engine.sql
     cold = timed(lambda: sql.query(GROUP_BY))
     bench.figure(
-        "SQL group-by, cold sandbox", [cold * 1e3], unit="ms", raw_unit="ms", given=f"{count} ops, engine imports included"
+        "SQL group-by, cold sandbox",
+        [cold * 1e3],
+        unit="ms",
+        raw_unit="ms",
+        given=f"{count} ops, engine imports included",
     )
     raw = []
     for _ in range(bench.size(9, 2)):

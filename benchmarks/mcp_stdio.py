@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any
 
 import anyio
+
 from benchmarks.harness import Bench, fdatasync_seconds
 
 BARE = ("echo", lambda _n: {})
@@ -25,8 +26,10 @@ class Lines:
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self._process.stdout is not None
-        self._out = self._process.stdout.makefile("rb") if hasattr(self._process.stdout, "makefile") else open(
-            self._process.stdout.fileno(), "rb", closefd=False
+        self._out = (
+            self._process.stdout.makefile("rb")
+            if hasattr(self._process.stdout, "makefile")
+            else open(self._process.stdout.fileno(), "rb", closefd=False)
         )
         self._number = 0
 
@@ -61,7 +64,9 @@ class Lines:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(30)

@@ -10,7 +10,6 @@ from hashlib import sha256
 
 from benchmarks.harness import Bench, each, per_call
 from benchmarks.ledger import draft
-
 from ipfs_kit import CID, Kit
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ledger.record import decode, encode
