@@ -59,6 +59,7 @@ def _measure(bench: Bench, path: Path, shape: str, folders: int, each_folder: in
         return "/".join(("big:/data", *_name(folders, at // each_folder, at % each_folder)))
 
     opened = [child("first-stat", str(path), somewhere(number)) for number in range(bench.size(7, 2))]
+    imports = statistics.median(float(o["imports"]) for o in opened) * 1e3
     with Kit.open(path) as kit:
         raw = [s * 1e3 for s in each(lambda n: kit.files.stat(somewhere(n)), bench.size(5_000, 300), 50)]
         bench.figure(
@@ -84,7 +85,7 @@ def _measure(bench: Bench, path: Path, shape: str, folders: int, each_folder: in
         )  # fmt: skip
     bench.figure(
         f"{shape}: open and first stat in a fresh process", [float(o["open"]) * 1e3 for o in opened], unit="ms",
-        raw_unit="ms", given=f"{given}; importing the library ({statistics.median(float(o['imports']) for o in opened) * 1e3:.0f} ms) not counted",
+        raw_unit="ms", given=f"{given}; importing the library ({imports:.0f} ms) not counted",
         at_most=300,
     )  # fmt: skip
     peaks = [float(o["peak"]) / 1e6 for o in opened]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -26,11 +27,7 @@ class Lines:
     def __init__(self, command: list[str]) -> None:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         assert self._process.stdout is not None
-        self._out = (
-            self._process.stdout.makefile("rb")
-            if hasattr(self._process.stdout, "makefile")
-            else open(self._process.stdout.fileno(), "rb", closefd=False)
-        )
+        self._out = io.BufferedReader(self._process.stdout)
         self._number = 0
 
     def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
