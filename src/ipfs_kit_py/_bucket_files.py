@@ -15,16 +15,8 @@ class BucketVFS:
     """Files of one bucket; the bucket's versions stay available through the engine.
 
     Args:
-        name: The bucket's name.
-        bucket_type: What it is for.
-        vfs_structure: Views kept beside the file tree.
-        storage_path: The store's directory.
-        ipfs_client: A Kit, anything that speaks to a node, or None.
-        parquet_bridge: Kept as an attribute.
-        car_bridge: Kept as an attribute.
-        cache_manager: Kept as an attribute.
-        duckdb_conn: Kept as an attribute.
-        manager: The manager whose store is used; its own is opened when left out.
+        manager: The manager whose store is used; its own is opened when left out. The other options are published ones;
+            bridges, cache manager and DuckDB connection are kept as attributes.
     """
 
     def __init__(
