@@ -302,9 +302,8 @@ class Index:
                 _U64.unpack(key)[0]: PackRow(*_PACK.unpack(value)) for key, value in txn.cursor(self.packs).iternext()
             }
 
-    def multihashes(self, page: int = 4096) -> Iterator[tuple[bytes, Place]]:
-        """Every block in key order, in pages, so that no long read keeps old pages of the file from being reused."""
-        after = b""
+    def multihashes(self, page: int = 4096, after: bytes = b"") -> Iterator[tuple[bytes, Place]]:
+        """Blocks after a key in key order, in pages, so that no long read keeps old pages of the file from being reused."""
         while True:
             with self.reading() as txn:
                 cursor = txn.cursor(self.blocks)

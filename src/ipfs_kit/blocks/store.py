@@ -6,6 +6,7 @@ durable; so the index never names a block that a crash could take away. See ``do
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -233,6 +234,17 @@ class PackStore(Reading, Collecting, BlockStore):
         for multihash, place in self._index.multihashes():
             if multihash not in mine:
                 yield cid_of(place.codec, multihash)
+
+    def page(self, after: CID | None, limit: int) -> list[CID]:
+        """Durable blocks in the index's order, which stays the same while blocks come and go.
+
+        Args:
+            after: The last block of the page before; None for the first page.
+            limit: Most blocks returned.
+        """
+        self._usable()
+        rows = self._index.multihashes(page=min(limit, 4096), after=b"" if after is None else after.multihash)
+        return [cid_of(place.codec, multihash) for multihash, place in itertools.islice(rows, limit)]
 
     def sync(self) -> None:
         """See ``BlockStore.sync``."""

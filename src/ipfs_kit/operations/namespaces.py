@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.ipld.cid import CID
     from ipfs_kit.operations.results import Content
-    from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage
+    from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
@@ -154,6 +154,23 @@ class Store(Namespace):
 
 class Block(Namespace):
     """Operations of the toolset ``block``."""
+
+    def cid(
+        self,
+        cid: CID,
+        *,
+        version: int | None = None,
+        base: Literal["base16", "base32", "base36", "base58btc", "base64url"] | None = None,
+    ) -> CidInfo:
+        """Explain a CID and convert it between versions and bases; the block itself need not be here.
+
+        Args:
+            cid: The CID to explain or convert.
+            version: Convert to this version.
+            base: Base of the text form.
+        """
+        found: CidInfo = self._call("block.cid", {"cid": cid, "version": version, "base": base})
+        return found
 
     def put(
         self,

@@ -43,6 +43,66 @@ class BlockPage:
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class CidInfo:
+    """What a CID says, and its other forms.
+
+    Args:
+        cid: The CID as given or converted.
+        text: Its text in the base asked for.
+        version: 0 or 1.
+        codec: Name of the content codec, or its number when it has no name here.
+        hash: Name of the hash function, or its number.
+        digest: The digest, hex.
+        multihash: Hash function, length and digest, hex.
+        v0: The version 0 form; None when the CID has none.
+        v1: The version 1 form.
+        bases: The version 1 form in other bases.
+    """
+
+    cid: CID
+    text: str
+    version: int
+    codec: str
+    hash: str
+    digest: str
+    multihash: str
+    v0: str | None
+    v1: str
+    bases: dict[str, str]
+
+
+BASES = ("base16", "base32", "base36", "base58btc", "base64url")
+"""Bases a CID is shown in."""
+
+
+@operation("block.cid", Mode.READ, "block:read", aliases=("cid_format",))
+def block_cid(
+    ctx: Context,
+    cid: Annotated[CID, Arg("the CID to explain or convert", positional=True)],
+    version: Annotated[int | None, Arg("convert to this version", minimum=0, maximum=1)] = None,
+    base: Annotated[
+        Literal["base16", "base32", "base36", "base58btc", "base64url"] | None, Arg("base of the text form")
+    ] = None,
+) -> CidInfo:
+    """Explain a CID and convert it between versions and bases; the block itself need not be here."""
+    shown = cid if version is None else cid.to_v1() if version else cid.to_v0()
+    latest = shown.to_v1()
+    has_v0 = shown.codec == codecs.DAG_PB and shown.hash_code == codecs.SHA2_256
+    return CidInfo(
+        cid=shown,
+        text=shown.encode(base),
+        version=shown.version,
+        codec=codecs.codec_name(shown.codec),
+        hash=codecs.hash_name(shown.hash_code),
+        digest=shown.digest.hex(),
+        multihash=shown.multihash.hex(),
+        v0=str(shown.to_v0()) if has_v0 else None,
+        v1=str(latest),
+        bases={name: latest.encode(name) for name in BASES},
+    )
+
+
 @operation(
     "block.put",
     Mode.WRITE,
@@ -117,9 +177,5 @@ def block_list(
     limit: Annotated[int, Arg("blocks per page", minimum=1, maximum=10_000)] = 1000,
 ) -> BlockPage:
     """List the CIDs of stored blocks, a page at a time."""
-    found = []
-    for cid in ctx.engine.blocks.cids(after=CID.parse(cursor) if cursor else None):
-        found.append(cid)
-        if len(found) == limit:
-            return BlockPage(found, str(cid))
-    return BlockPage(found, None)
+    found = ctx.engine.blocks.page(CID.parse(cursor) if cursor else None, limit + 1)
+    return BlockPage(found[:limit], str(found[limit - 1]) if len(found) > limit else None)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json
 from ipfs_kit.ipld.links import links
 from ipfs_kit.ipld.resolve import get_value, resolve
@@ -55,6 +56,29 @@ class LinkPage:
     links: list[CID]
 
 
+def read_node(text: str) -> Any:
+    """Read a node that a person wrote as JSON: white space and any order of keys are fine, repeated keys are not.
+
+    Raises:
+        InvalidInput: It is not JSON, or not a node.
+    """
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) != len(pairs):
+            raise InvalidInput("an object of the node has the same key twice")
+        return found
+
+    try:
+        value = json.loads(text, object_pairs_hook=unique)
+        strict = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
+    except InvalidInput:
+        raise
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"the node is not JSON: {exc}") from exc
+    return dag_json.decode(strict)
+
+
 @operation(
     "dag.put",
     Mode.WRITE,
@@ -68,7 +92,7 @@ def dag_put(
     codec: Annotated[Literal["dag-cbor", "dag-json"], Arg("how to store it")] = "dag-cbor",
 ) -> BlockInfo:
     """Store a node given as dag-json and return its CID."""
-    value = dag_json.decode(node.encode("utf-8"))
+    value = read_node(node)
     data = dag_cbor.encode(value) if codec == "dag-cbor" else dag_json.encode(value)
     cid = CID.of(data, codecs.codec_code(codec))
 

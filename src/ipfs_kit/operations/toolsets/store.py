@@ -12,6 +12,7 @@ from ipfs_kit.buckets.model import Page, Problem, Stat
 from ipfs_kit.buckets.tree import View
 from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
+from ipfs_kit.ipld.codecs import DAG_PB
 from ipfs_kit.ipld.resolve import resolve
 from ipfs_kit.ipld.unixfs import (
     DEFAULT_PROFILE,
@@ -127,17 +128,24 @@ def _built(ctx: Context, path: str, profile: Profile, only_hash: bool, ignore: t
     from ipfs_kit.buckets.importer import import_path
 
     blocks = ctx.engine.blocks
+    nodes: dict[CID, bytes] = {}
 
     def put(cid: CID, data: bytes) -> None:
         if not only_hash:
             blocks.put(cid, data, verify=False)
+        elif _is_inner_node(cid, data):
+            nodes[cid] = data
+
+    def get(cid: CID) -> bytes:
+        found = nodes.get(cid)
+        return blocks.get(cid) if found is None else found
 
     if path == "-" and ctx.surface is Surface.CLI:
         entry = build_file(sys.stdin.buffer, profile, put, progress=lambda done: ctx.progress(done, unit="bytes"))
         return AddInfo(entry.cid, 1, entry.size, not only_hash, 0, [])
     report = import_path(
         path,
-        View(profile, blocks.get, put),
+        View(profile, get, put),
         put,
         ignore=ignore,
         use_ignore_files=False,
@@ -148,6 +156,17 @@ def _built(ctx: Context, path: str, profile: Profile, only_hash: bool, ignore: t
             f"nothing of {path} could be read: {report.problems[0].detail if report.problems else 'it is ignored'}"
         )
     return AddInfo(report.item.cid, report.files, report.bytes, not only_hash, report.problems_count, report.problems)
+
+
+def _is_inner_node(cid: CID, data: bytes) -> bool:
+    """Whether building a folder may read this block again: nodes with links, and folders and links themselves.
+
+    Leaves of files hold all the content; hashing alone keeps none of them, so it runs in bounded memory.
+    """
+    if cid.codec != DAG_PB:
+        return False
+    # dag-pb writes links (field 2) before data (field 1), so a node without links starts with its data.
+    return data[:1] != b"\x0a" or entry_of(cid, lambda _: data).kind is not Kind.FILE
 
 
 def _entry(ctx: Context, path: str) -> Entry:

@@ -46,7 +46,7 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
 
         sys.stdout.write(command_help(key, command))
         return 0
-    name = command.pick([word for word in words if not word.startswith("-")]) if command.pick else command.operation
+    name = command.pick(positional_words(command, words)) if command.pick else command.operation
     operation = CATALOGUE[name]
     namespace = parser_for(key, operation).parse_args(words)
     given = _given(operation, namespace)
@@ -67,6 +67,27 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
             reporter.finish()
             render(operation, result, options.json)
     return 0
+
+
+def positional_words(command: Command, words: Sequence[str]) -> list[str]:
+    """The words that are neither options nor values of options.
+
+    Args:
+        command: The command, whose operations say which options take a value.
+        words: What follows the command.
+    """
+    takes_value = {"--idempotency-key"}
+    for name in command.choices:
+        for param in CATALOGUE[name].params:
+            if param.bare is not bool and not param.arg.positional:
+                takes_value.add(f"--{param.name.replace('_', '-')}")
+                takes_value.add(f"-{param.arg.flag}")
+    found, skip = [], False
+    for word in words:
+        if not skip and not word.startswith("-"):
+            found.append(word)
+        skip = not skip and word in takes_value
+    return found
 
 
 def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentParser:

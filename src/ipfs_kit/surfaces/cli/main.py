@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ipfs_kit.errors import SURFACE_CODES, InvalidInput, KitError
+from ipfs_kit.errors import SURFACE_CODES, InternalError, InvalidInput, KitError
 from ipfs_kit.surfaces.cli.commands import COMMANDS, GROUPS, Command, find
 
 EXIT_INTERRUPTED = 130
@@ -58,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except Exception as exc:
+        at = traceback.extract_tb(exc.__traceback__)[-1]
+        place = f"{os.path.basename(at.filename)}:{at.lineno}"
+        return _fail(InternalError(f"unexpected {type(exc).__name__} at {place}: {exc}; please report this"), options)
 
 
 def _run(words: list[str], options: Globals) -> int:

@@ -150,6 +150,17 @@ def _committed(value: Any) -> list[str]:
     return [f"{said}: {value.commit}", f"root {value.root}"]
 
 
+def _repaired(value: Any) -> list[str]:
+    lines = list(value.mended) or ["nothing to mend"]
+    return lines + [f"remaining: {fault.where}: {fault.what}; {fault.mend}" for fault in value.remaining]
+
+
+def _undone(value: Any) -> list[str]:
+    if not isinstance(value, list | tuple):
+        return _fields(value)
+    return [line for part in value for line in _fields(part)] or ["undone"]
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
     "store.add": _cid_last,
     "files.put": _cid_last,
@@ -175,5 +186,7 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "dag.resolve": lambda value: [f"{value.cid}{'/' + value.remainder if value.remainder else ''}"],
     "dag.links": lambda value: [str(cid) for cid in value.links],
     "pin.list": lambda value: table([(p.cid, p.kind, p.name or "") for p in value.pins]),
+    "store.repair": _repaired,
+    "versions.undo": _undone,
     "system.operations": lambda value: table([(o.name, o.mode, o.summary) for o in value.operations]),
 }

@@ -44,6 +44,7 @@ def build_app(
     Returns:
         An ASGI 3 application.
     """
+    from mcp.server.transport_security import TransportSecuritySettings
     from starlette.applications import Starlette
     from starlette.routing import Mount, Route
 
@@ -54,7 +55,12 @@ def build_app(
     from ipfs_kit.surfaces.mcp.tools import offered
 
     server = build_server(kit, offered())
-    mcp_app = server.streamable_http_app(streamable_http_path="/", json_response=True)
+    # Host and token are checked by TokenAuth for every route; replies stream, so that progress can be told.
+    mcp_app = server.streamable_http_app(
+        streamable_http_path="/",
+        max_request_body_size=BODY_BYTES_MAX,
+        transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from ipfs_kit.errors import SURFACE_CODES, KitError, Unauthenticated
+from ipfs_kit.errors import SURFACE_CODES, Denied, KitError, Unauthenticated
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.operations.results import to_json
 
@@ -33,13 +33,16 @@ class TokenAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            # Nothing here speaks WebSocket; an unauthenticated one must not slip past to a mounted route.
+            await send({"type": "websocket.close", "code": 1008})
+            return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        host = headers.get(b"host", b"").decode("latin-1").rsplit(":", 1)[0].strip("[]")
-        if host not in self._hosts:
-            await send_error(send, Unauthenticated("this server answers only to its own host names"))
+        if host_of(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
+            await send_error(send, Denied("this server answers only to its own host names"))
             return
         principal = self._principal(headers.get(b"authorization", b"").decode("latin-1"))
         if principal is None and not scope["path"].startswith(PUBLIC_PREFIXES):
@@ -60,6 +63,13 @@ class TokenAuth:
             if hmac.compare_digest(token.encode(), given.strip().encode()):
                 found = principal
         return found
+
+
+def host_of(header: str) -> str:
+    """The host name or address of a Host header, in lower case, without port and brackets."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0].lower()
+    return header.partition(":")[0].lower()
 
 
 def owner_token(token: str) -> dict[str, Principal]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ipfs_kit.errors import InvalidInput
+from ipfs_kit.surfaces.http.auth import error_body
 from ipfs_kit.surfaces.text import human_size, safe
 
 if TYPE_CHECKING:
@@ -22,6 +24,9 @@ SANDBOX = {
 """Content of strangers must not act as this server's pages (decision 32)."""
 
 
+_RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.ASCII | re.IGNORECASE)
+
+
 def gateway_routes() -> list[Route]:
     """Routes of the gateway."""
     from starlette.routing import Route
@@ -35,8 +40,10 @@ async def _serve(request: Request) -> Response:
 
     from ipfs_kit.surfaces.http.app import call_as
 
-    path = request.path_params["path"].rstrip("/")
+    path = _path_of(request)
     if request.query_params.get("format") == "raw" or "application/vnd.ipld.raw" in request.headers.get("accept", ""):
+        if matches(request.headers.get("if-none-match", ""), f'"{path}.raw"'):
+            return Response(status_code=304, headers={"etag": f'"{path}.raw"'})
         block = await run_in_threadpool(call_as, request, "block.get", {"cid": path})
         headers = {**SANDBOX, "etag": f'"{path}.raw"', "cache-control": "public, max-age=31536000, immutable"}
         return Response(block.value, media_type="application/vnd.ipld.raw", headers=headers)
@@ -44,9 +51,14 @@ async def _serve(request: Request) -> Response:
     if stat.kind == "dir":
         return await run_in_threadpool(_directory, request, path)
     etag = f'"{stat.cid}"'
-    if etag in request.headers.get("if-none-match", ""):
+    if matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers={"etag": etag})
-    first, length = parse_range(request.headers.get("range"), stat.size)
+    wanted = parse_range(request.headers.get("range"), stat.size)
+    if request.headers.get("if-range", etag) != etag:
+        wanted = None
+    if wanted is not None and wanted[1] == 0:
+        return _beyond(stat.size)
+    first, length = wanted or (0, None)
     content = (
         await run_in_threadpool(call_as, request, "store.cat", {"path": path, "offset": first, "length": length})
     ).value
@@ -56,45 +68,63 @@ async def _serve(request: Request) -> Response:
         "accept-ranges": "bytes",
         "cache-control": "public, max-age=31536000, immutable",
         "content-length": str(content.length),
-        "x-ipfs-path": quote(f"/ipfs/{path}"),
+        "x-ipfs-path": _quoted(f"/ipfs/{path}"),
     }
     status = 200
-    if "range" in request.headers and length is not None:
+    if wanted is not None:
         status = 206
         headers["content-range"] = f"bytes {first}-{first + content.length - 1}/{stat.size}"
-    body: Any = () if request.method == "HEAD" else content.open()
-    return StreamingResponse(body, status, headers, "application/octet-stream")
+    chunks: Any = iter(()) if request.method == "HEAD" else content.open()
+    return StreamingResponse(chunks, status, headers, "application/octet-stream")
 
 
-def parse_range(header: str | None, size: int) -> tuple[int, int | None]:
-    """Read a single-range Range header (RFC 9110, section 14).
+def _path_of(request: Request) -> str:
+    """The path after ``/ipfs/``, byte-exact: names that are not UTF-8 keep their bytes."""
+    raw: bytes = request.scope.get("raw_path") or quote(request.url.path).encode()
+    path = unquote(raw.partition(b"?")[0].decode("ascii"), errors="surrogateescape")
+    return path.removeprefix("/ipfs/").rstrip("/")
+
+
+def _quoted(path: str) -> str:
+    return quote(path.encode("utf-8", "surrogateescape"))
+
+
+def matches(header: str, etag: str) -> bool:
+    """Whether an If-None-Match header names an entity tag (RFC 9110, section 13.1.2: weak comparison)."""
+    return header.strip() == "*" or etag in {tag.strip().removeprefix("W/") for tag in header.split(",")}
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Read a Range header (RFC 9110, section 14).
 
     Args:
         header: The header, or None.
         size: Bytes of the file.
 
     Returns:
-        First byte, and length or None for the rest of the file.
-
-    Raises:
-        InvalidInput: The range is malformed or lies beyond the file.
+        First byte and length; length 0 when the range lies beyond the file. None when the whole file is to be sent: without
+        the header, and, as the RFC lets a server do, for a malformed header and for several ranges.
     """
-    if header is None:
-        return 0, None
-    unit, _, spec = header.partition("=")
-    first, dash, last = spec.partition("-")
-    if unit.strip() != "bytes" or not dash or "," in spec or not (first.strip() + last.strip()).isdecimal():
-        raise InvalidInput("only one range of bytes is served: Range: bytes=FIRST-LAST")
-    if not first.strip():
-        count = min(int(last), size)
+    found = _RANGE.fullmatch(header or "")
+    if found is None or not (found[1] or found[2]):
+        return None
+    if not found[1]:
+        count = min(int(found[2]), size)
         return size - count, count
-    start = int(first)
+    start = int(found[1])
+    if found[2] and int(found[2]) < start:
+        return None
     if start >= size:
-        raise InvalidInput(f"the file has {size} bytes: the range starts beyond its end")
-    stop = min(int(last), size - 1) if last.strip() else size - 1
-    if stop < start:
-        raise InvalidInput("a range ends at or after its start")
+        return start, 0
+    stop = min(int(found[2]), size - 1) if found[2] else size - 1
     return start, stop - start + 1
+
+
+def _beyond(size: int) -> Response:
+    from starlette.responses import JSONResponse
+
+    error = InvalidInput(f"the file has {size} bytes: the range lies beyond them")
+    return JSONResponse(error_body(error)[1], 416, {"content-range": f"bytes */{size}", "accept-ranges": "bytes"})
 
 
 def _directory(request: Request, path: str) -> Response:
@@ -104,7 +134,7 @@ def _directory(request: Request, path: str) -> Response:
 
     page = call_as(request, "store.ls", {"path": path, "cursor": request.query_params.get("cursor")}).value
     rows = [
-        f'<tr><td><a href="/ipfs/{quote(path)}/{quote(e.name.encode("utf-8", "surrogateescape"))}">{html.escape(safe(e.name))}</a></td>'
+        f'<tr><td><a href="/ipfs/{_quoted(path)}/{_quoted(e.name)}">{html.escape(safe(e.name))}</a></td>'
         f"<td>{'' if e.kind == 'dir' else human_size(e.size)}</td><td><code>{e.cid}</code></td></tr>"
         for e in page.entries
     ]

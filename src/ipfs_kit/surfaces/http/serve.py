@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import ipaddress
 import secrets
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -65,7 +67,10 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         shown = "" if options.token_file else f"\ntoken: {token}"
         print(f"serving {kit.engine.path} on http://{options.host}:{port}{shown}", flush=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
-        uvicorn.Server(config).run(sockets=[listener])
+        # The server shuts down gracefully on either signal and then passes it on: this makes both end the same way.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run(sockets=[listener])
     sys.stdout.flush()
     return 0
 

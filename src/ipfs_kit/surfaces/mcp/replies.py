@@ -6,9 +6,10 @@ import base64
 import json
 import re
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
-from ipfs_kit.errors import KitError
-from ipfs_kit.ipld import CID
+from ipfs_kit.errors import InvalidInput, KitError
+from ipfs_kit.ipld import CID, codecs
 from ipfs_kit.operations.results import Content, Result, to_json
 
 if TYPE_CHECKING:
@@ -21,16 +22,19 @@ INLINE_BYTES_MAX = 128 * 1024
 RESOURCE_BYTES_MAX = 8 << 20
 """Most bytes of one resource read; larger files are read by range with files_read."""
 URI_PREFIX = "ipfs://"
+PATH_PREFIX = "ipfs-kit:///"
+"""A file by bucket path: content of sealed buckets cannot be read by its address alone."""
 
 _HIDDEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
-def reply(kit: Kit, result: Result) -> types.CallToolResult:
+def reply(kit: Kit, result: Result, path: Any = None) -> types.CallToolResult:
     """Render a result.
 
     Args:
         kit: Where results too big to inline are kept as blocks.
         result: From the dispatcher.
+        path: The path argument of the call, which names sealed content where a CID alone cannot be read.
     """
     import mcp_types as types
 
@@ -43,7 +47,7 @@ def reply(kit: Kit, result: Result) -> types.CallToolResult:
             "offset": value.offset,
             "length": value.length,
         }
-        content = [_link(value.cid, value.size, "the file's content; or read ranges with files_read")]
+        content = [_link(_uri(value.cid, path), str(value.cid), value.size, "the file's content; or read it by range")]
     else:
         data = {"result": to_json(value)}
         text = as_text(data)
@@ -52,7 +56,10 @@ def reply(kit: Kit, result: Result) -> types.CallToolResult:
             raw = json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace")
             cid = CID.of(raw)
             kit.engine.blocks.put(cid, raw, verify=False)
-            content, data = [_link(cid, len(raw), "the whole result as JSON")], {"cid": str(cid), "size": len(raw)}
+            content, data = (
+                [_link(_uri(cid), str(cid), len(raw), "the whole result as JSON")],
+                {"cid": str(cid), "size": len(raw)},
+            )
     return types.CallToolResult(content=content, structured_content=data, _meta=provenance(result))
 
 
@@ -80,7 +87,7 @@ def failure(error: KitError) -> types.CallToolResult:
         content=[types.TextContent(type="text", text=as_text(data))],
         structured_content=data,
         is_error=True,
-        _meta={"ipfs-kit/op": error.op},
+        _meta={"ipfs-kit/op": error.op, "ipfs-kit/cid": None, "ipfs-kit/ack": None, "ipfs-kit/proof": None},
     )
 
 
@@ -105,9 +112,25 @@ def resource(uri: str, data: bytes) -> types.ReadResourceResult:
         )
 
 
-def _link(cid: CID, size: int, description: str) -> types.ResourceLink:
+def reference(uri: str) -> tuple[str, str]:
+    """The operation and path that read a resource.
+
+    Raises:
+        InvalidInput: The URI is none of this server's.
+    """
+    for prefix, operation in ((URI_PREFIX, "store.cat"), (PATH_PREFIX, "files.read")):
+        if uri.startswith(prefix):
+            return operation, unquote(uri.removeprefix(prefix), errors="surrogateescape")
+    raise InvalidInput(f"resources here are {URI_PREFIX}CID and {PATH_PREFIX}BUCKET:/path")
+
+
+def _uri(cid: CID, path: Any = None) -> str:
+    if codecs.plain_codec(cid.codec) != cid.codec and isinstance(path, str):
+        return PATH_PREFIX + quote(path.encode("utf-8", "surrogateescape"), safe="/:@#")
+    return f"{URI_PREFIX}{cid}"
+
+
+def _link(uri: str, name: str, size: int, description: str) -> types.ResourceLink:
     import mcp_types as types
 
-    return types.ResourceLink(
-        type="resource_link", uri=f"{URI_PREFIX}{cid}", name=str(cid), size=size, description=description
-    )
+    return types.ResourceLink(type="resource_link", uri=uri, name=name, size=size, description=description)

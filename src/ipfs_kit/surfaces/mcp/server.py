@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ipfs_kit._version import __version__
 from ipfs_kit.errors import BudgetExceeded, KitError
-from ipfs_kit.operations.catalogue import Operation
+from ipfs_kit.operations.catalogue import Operation, Surface
 from ipfs_kit.operations.context import Progress
 from ipfs_kit.operations.kit import Kit
+from ipfs_kit.operations.principal import Principal
 from ipfs_kit.surfaces.mcp import replies
 from ipfs_kit.surfaces.mcp.tools import definition
 
@@ -36,6 +37,7 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
     Returns:
         An SDK server that can run over any transport.
     """
+    import anyio
     import anyio.to_thread
     import mcp_types as types
     from mcp.server.lowlevel import Server
@@ -56,6 +58,7 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
         cancelled = threading.Event()
         meta: dict[str, Any] = dict(params.meta or {})
         report = _reporter(ctx, meta)
+        principal = _principal(ctx)
 
         def run() -> types.CallToolResult:
             try:
@@ -66,15 +69,25 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
                     trace=_trace_of(meta.get("traceparent")),
                     progress=report,
                     cancelled=cancelled,
+                    principal=principal,
+                    surface=Surface.MCP,
                 )
-                return replies.reply(kit, result)
+                return replies.reply(kit, result, (params.arguments or {}).get("path"))
             except KitError as error:
                 return replies.failure(error)
 
-        try:
-            return await anyio.to_thread.run_sync(run, abandon_on_cancel=True)
-        finally:
-            cancelled.set()
+        async def watch() -> None:
+            try:
+                await anyio.sleep_forever()
+            finally:
+                cancelled.set()
+
+        # The thread is waited for, so that the store is not closed under it; the watcher tells it to stop.
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch)
+            shown = await anyio.to_thread.run_sync(run)
+            group.cancel_scope.cancel()
+        return shown
 
     async def list_resources(_ctx: Any, _params: Any) -> types.ListResourcesResult:
         return types.ListResourcesResult(resources=[])
@@ -85,12 +98,17 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
         )
         return types.ListResourceTemplatesResult(resource_templates=[template])
 
-    async def read_resource(_ctx: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+    async def read_resource(ctx: Any, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
+        principal = _principal(ctx)
+
         def run() -> types.ReadResourceResult:
             try:
-                content = kit.call_with("store.cat", {"path": params.uri.removeprefix(replies.URI_PREFIX)}).value
+                name, path = replies.reference(params.uri)
+                content = kit.call_with(name, {"path": path}, principal=principal, surface=Surface.MCP).value
                 if content.length > replies.RESOURCE_BYTES_MAX:
-                    raise BudgetExceeded(f"the file has {content.length} bytes: read it by range with store_cat")
+                    raise BudgetExceeded(
+                        f"the file has {content.length} bytes: read it by range with {name.replace('.', '_')}"
+                    )
                 return replies.resource(params.uri, content.read())
             except KitError as error:
                 raise MCPError(-32602, error.message, {"kind": str(error.kind)}) from error
@@ -107,6 +125,13 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
         on_list_resource_templates=list_templates,
         on_read_resource=read_resource,
     )
+
+
+def _principal(ctx: Any) -> Principal | None:
+    """Who a transport with authentication let in for this request; None where the kit's own principal calls."""
+    scope: Mapping[str, Any] = getattr(ctx.request, "scope", {})
+    found = scope.get("state", {}).get("principal")
+    return found if isinstance(found, Principal) else None
 
 
 def _reporter(ctx: Any, meta: dict[str, Any]) -> Callable[[Progress], None] | None:
