@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ipfs_kit import Kit, KitError, Result, to_json
+from ipfs_kit import Kit, KitError, Result
+from ipfs_kit_py._calls import Calls
 from ipfs_kit_py._dataset import CountedKit, LedgerDataset
 from ipfs_kit_py._record import record
 from ipfs_kit_py._shape import shape
@@ -23,7 +23,7 @@ HAS_ACCELERATE = True
 OFF = "dataset storage is off"
 
 
-class Adapter:
+class Adapter(Calls):
     """Base of the published classes: one store, opened at the first call.
 
     The store is the path given, else ``ipfs_client`` if that is a Kit, else ``$IPFS_KIT_STORE``, else the default one.
@@ -81,31 +81,6 @@ class Adapter:
     def refuse(self, name: str, arguments: Mapping[str, Any], error: KitError) -> Result:
         """Record a call that this build does not serve, then raise the error given."""
         return record(self.kit, name, arguments, error=error)
-
-    async def run(self, operation: str, work: Callable[[], Any]) -> dict[str, Any]:
-        """Run blocking work off the event loop; it returns a Result, or a Result and the data to show."""
-        answer: dict[str, Any] = await self.thread(lambda: self.answer(operation, work))
-        return answer
-
-    async def thread(self, work: Callable[[], Any]) -> Any:
-        """Run blocking work off the event loop, on the compute layer when there is one."""
-        import anyio.to_thread
-
-        pool = self.compute_layer
-        return await anyio.to_thread.run_sync(work if pool is None else lambda: pool.submit(work).result())
-
-    def answer(self, operation: str, work: Callable[[], Any]) -> dict[str, Any]:
-        """The published shape of one call's result; a failure keeps its stable kind."""
-        started = time.perf_counter_ns()
-        try:
-            found = work()
-        except KitError as error:
-            return shape(operation, error=error)
-        result, data = found if isinstance(found, tuple) else (found, to_json(found.value))
-        shown = shape(operation, data, result.op_id)
-        if self.compute_layer is not None:
-            shown["compute"] = {"device": "cpu", "workers": 1, "milliseconds": (time.perf_counter_ns() - started) / 1e6}
-        return shown
 
     def flush_to_dataset(self) -> dict[str, Any]:
         """Seal everything recorded so far and name the batches by CID; a failure when storage is off."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ipfs_kit import CID, IntegrityError, Kit, NotFound, Result, to_json
+from ipfs_kit import CID, IntegrityError, Kit, KitError, NotFound, Result, to_json
 from ipfs_kit.ipld import dag_cbor
 
 LOGS = ("main", "bulk")
@@ -27,14 +28,22 @@ class LedgerDataset:
         self._guard = threading.Lock()
 
     def count(self) -> None:
-        """Count one recorded call; the one that fills the batch seals it."""
+        """Count one recorded call; the one that fills the batch seals it.
+
+        A seal that fails leaves the records where they are, in the log, and the next call tries again.
+        """
         with self._guard:
             self._calls += 1
             full = 0 < self._batch_size <= self._calls
             if full:
                 self._calls = 0
         if full:
-            self.flush()
+            try:
+                self.flush()
+            except KitError as exc:
+                logging.getLogger(__name__).warning("sealing failed and will be tried again: %s", exc)
+                with self._guard:
+                    self._calls += self._batch_size
 
     def flush(self) -> dict[str, Any]:
         """Publish and seal both logs.

@@ -66,9 +66,7 @@ class VFSManager(Adapter):
         """Figures measured from the ledger; what is not measured is ``unknown``."""
         return await self.run("get_vfs_statistics", lambda: statistics(self))
 
-    async def get_performance_metrics(self) -> dict[str, Any]:
-        """The same figures as ``get_vfs_statistics``."""
-        return await self.run("get_performance_metrics", lambda: statistics(self))
+    get_performance_metrics = get_vfs_statistics
 
     async def get_cache_statistics(self) -> dict[str, Any]:
         """Cache figures; ``unknown``, because this build measures none."""

@@ -29,11 +29,9 @@ class BucketVFSManager(Adapter):
     Args:
         storage_path: The store's directory; the default store when left out, never a shared temporary folder.
         ipfs_client: A Kit, anything that speaks to a node, or None.
-        enable_parquet_export: Kept as an attribute; exports belong to the datasets part.
-        enable_duckdb_integration: Kept as an attribute; SQL over contents belongs to the datasets part.
-        enable_dataset_storage: Seal the recorded operations in batches.
+        enable_parquet_export: Kept as an attribute for the datasets part, like ``enable_duckdb_integration``.
+        enable_dataset_storage: Seal the recorded operations every ``dataset_batch_size`` calls.
         enable_compute_layer: Run calls on a pool and report the time used.
-        dataset_batch_size: Calls between two seals.
     """
 
     def __init__(
@@ -117,10 +115,6 @@ _guard = threading.Lock()
 
 
 def get_global_bucket_manager(**kwargs: Any) -> BucketVFSManager:
-    """The process's one manager, made with these options at the first call.
-
-    Args:
-        kwargs: Options of ``BucketVFSManager``; later calls ignore them.
-    """
+    """The process's one manager, made with these options at the first call; later calls ignore them."""
     with _guard:
         return _global.setdefault("manager", BucketVFSManager(**kwargs)) if not _global else _global["manager"]

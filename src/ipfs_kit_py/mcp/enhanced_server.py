@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 import secrets
-import socket
-import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ipfs_kit import InvalidInput, Principal, Surface, Unavailable
+from ipfs_kit import InvalidInput, Principal, Surface
 from ipfs_kit.operations.principal import LOCAL
 from ipfs_kit_py._adapter import HAS_ACCELERATE, HAS_DATASETS, Adapter
 from ipfs_kit_py.mcp._commands import run_command
+from ipfs_kit_py.mcp._host import Host
 from ipfs_kit_py.mcp._messages import MCPCommandRequest, MCPCommandResponse
-
-if TYPE_CHECKING:
-    import uvicorn
 
 __all__ = ["HAS_ACCELERATE", "HAS_DATASETS", "EnhancedMCPServer", "MCPCommandRequest", "MCPCommandResponse"]
 
-START_S = 10.0
-"""How long starting and stopping may take."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
@@ -62,8 +55,7 @@ class EnhancedMCPServer(Adapter):
         self.host, self.port, self.debug_mode, self.log_level = host, port, debug_mode, log_level
         self.config_path, self.metadata_path = config_path, metadata_path
         self.token = secrets.token_urlsafe(32) if config_path is None else _token_in(config_path)
-        self._uvicorn: uvicorn.Server | None = None
-        self._thread: threading.Thread | None = None
+        self._host: Host | None = None
 
     @property
     def url(self) -> str:
@@ -75,7 +67,7 @@ class EnhancedMCPServer(Adapter):
     ) -> MCPCommandResponse:
         """Run one command as one recorded operation; needs no running server."""
         status = {
-            "running": self._thread is not None,
+            "running": self._host is not None,
             "url": self.url,
             "store": str(self.storage_path),
             "daemon": "none",
@@ -88,51 +80,26 @@ class EnhancedMCPServer(Adapter):
         await self.thread(self._start)
 
     def _start(self) -> None:
-        import uvicorn
-
         from ipfs_kit.surfaces.http.app import build_app
         from ipfs_kit.surfaces.http.auth import owner_token
         from ipfs_kit_py.mcp._routes import command_routes
 
-        if self._thread is not None:
+        if self._host is not None:
             raise InvalidInput(f"the server already listens on {self.url}")
         self.kit.surface = Surface.MCP  # what the MCP endpoint calls by; commands name their own
         hosts = {self.host, *LOOPBACK}
         app = build_app(self.kit, owner_token(self.token), allowed_hosts=hosts, extra_routes=command_routes(self))
-        listener = socket.socket(socket.AF_INET6 if ":" in self.host else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((self.host, self.port))
-        except OSError as exc:
-            listener.close()
-            raise Unavailable(f"cannot listen on {self.url}: {exc.strerror}; choose another port") from exc
-        self.port = listener.getsockname()[1]
-        started = threading.Event()
-        level = "error" if logging.getLevelName(self.log_level) == logging.ERROR else "warning"
-        self._uvicorn = uvicorn.Server(uvicorn.Config(app, log_level=level, access_log=False, server_header=False))
-        self._thread = threading.Thread(target=self._serve, args=(listener, started), name="ipfs-kit-mcp", daemon=True)
-        self._thread.start()
-        if not started.wait(START_S):
-            raise Unavailable(f"the server did not answer on {self.url} within {START_S:.0f} s")
-
-    def _serve(self, listener: socket.socket, started: threading.Event) -> None:
-        assert self._uvicorn is not None
-        with listener:
-            listener.listen()
-            started.set()  # connections queue from here on, and are answered once the application is up
-            self._uvicorn.run(sockets=[listener])
+        self._host = Host(app, self.host, self.port, self.log_level)
+        self.port = self._host.port
 
     async def stop(self) -> None:
         """Finish running requests, stop listening, seal, and release the store."""
         await self.thread(self._stop)
 
     def _stop(self) -> None:
-        if self._uvicorn is not None and self._thread is not None:
-            self._uvicorn.should_exit = True
-            self._thread.join(START_S)
-            if self._thread.is_alive():
-                raise Unavailable("the server is still answering a request: call stop() again")
-            self._uvicorn = self._thread = None
+        if self._host is not None:
+            self._host.stop()
+            self._host = None
         self.close()
 
 
