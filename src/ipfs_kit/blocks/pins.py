@@ -19,6 +19,7 @@ from ipfs_kit.errors import AlreadyExists, BlockNotFound, BudgetExceeded, Invali
 from ipfs_kit.ipld import links as ipld_links
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID
+from ipfs_kit.ipld.codecs import RAW
 
 if TYPE_CHECKING:
     from ipfs_kit.blocks._base import BlockStore
@@ -299,7 +300,7 @@ class Pins:
                 raise BlockNotFound(f"block {cid} is not here: add or fetch it, then pin it", cid=str(cid))
             return
         try:
-            for _ in walk(self._store.get, (cid,), self._links, self._budgets, progress, self._rescue):
+            for _ in walk(self._present, (cid,), self._links, self._budgets, progress, self._rescue):
                 continue
         except BlockNotFound as exc:
             raise BlockNotFound(
@@ -307,6 +308,12 @@ class Pins:
                 cid=str(cid),
                 missing=exc.details.get("cid"),
             ) from exc
+
+    def _present(self, cid: CID) -> bytes:
+        """A block, to find what it links to; raw leaves link to nothing, so that they are there is enough."""
+        if cid.codec == RAW and self._store.has(cid):
+            return b""
+        return self._store.get(cid)
 
     def _rescue(self, cids: Sequence[CID]) -> None:
         """Take back condemned blocks before they are read: afterwards each one is here to stay, or gone."""
