@@ -15,7 +15,6 @@ from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ipfs_kit.errors import FormatError, InvalidName
 
@@ -47,7 +46,7 @@ class Signer:
         self._seed = seed
         self._private = Ed25519PrivateKey.from_private_bytes(seed)
         self.name = name
-        self.public_key = self._private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        self.public_key = self._private.public_key().public_bytes_raw()
         self.key_id = key_id(name, self.public_key)
         body = base64.b64encode(_ALGORITHM + self.public_key).decode()
         self.verify_key = f"{name}+{self.key_id.hex()}+{body}"
