@@ -14,6 +14,7 @@ from typing import NoReturn
 from ipfs_kit.errors import InvalidInput, Unavailable
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.surfaces.http.auth import owner_token
+from ipfs_kit.surfaces.process import tune_server
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +71,7 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         # The server shuts down gracefully on either signal and then passes it on: this makes both end the same way.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with contextlib.suppress(KeyboardInterrupt):
+            tune_server()
             uvicorn.Server(config).run(sockets=[listener])
     sys.stdout.flush()
     return 0

@@ -10,6 +10,7 @@ from ipfs_kit.errors import InvalidInput
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.surfaces.mcp.tools import offered
+from ipfs_kit.surfaces.process import tune_server
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,5 +58,6 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
             async with stdio_server() as (read_stream, write_stream):
                 await server.run(read_stream, write_stream, server.create_initialization_options())
 
+        tune_server()
         anyio.run(serve)
     return 0
