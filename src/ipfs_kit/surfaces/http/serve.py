@@ -52,7 +52,12 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     from ipfs_kit.surfaces.http.app import build_app
 
     with Kit.open(Kit.store_path(store), create=True, surface="http", lock_timeout_s=lock_timeout_s) as kit:
-        listener = socket.socket(socket.AF_INET6 if ":" in options.host else socket.AF_INET)
+        listener = socket.socket(
+            socket.AF_INET6 if ":" in options.host else socket.AF_INET,
+            socket.SOCK_STREAM,
+            # Named, because the event loop switches Nagle's delay off only for sockets that say they are TCP.
+            socket.IPPROTO_TCP,
+        )
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((options.host, options.port))
