@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -311,3 +312,40 @@ def test_creation_cut_short_at_any_durable_call_can_be_repeated(
         ring.close()
         stop += 1
     assert stop > 10
+
+
+def test_an_emptied_ring_is_refused_and_not_begun_anew(tmp_path: Path) -> None:
+    directory = tmp_path / "keys"
+    ring = KeyRing.open(directory, create=True)
+    ring.new_domain_key()
+    ring.close()
+    (directory / "ring-1.mdb").write_bytes(b"")
+    ring = KeyRing.open(directory)
+    (fault,) = ring.verify()
+    assert f"{directory / 'ring-1.mdb'} is empty" in fault.fault
+    with pytest.raises(FormatError, match="is empty: restore keys/"):
+        ring.new_domain_key()
+    ring.close()
+    assert (directory / "ring-1.mdb").read_bytes() == b""
+
+
+def test_a_key_that_was_lost_is_told_from_one_that_was_destroyed(tmp_path: Path) -> None:
+    directory, backup = tmp_path / "keys", tmp_path / "backup"
+    ring = KeyRing.open(directory, create=True)
+    erased = ring.new_domain_key()
+    assert ring.destroy(erased)
+    assert not ring.destroy(erased)
+    ring.close()
+    shutil.copytree(directory, backup)
+    ring = KeyRing.open(directory)
+    newer = ring.new_domain_key()
+    ring.close()
+    ring = KeyRing.open(backup)
+    assert ring.domain_key(erased) is None
+    with pytest.raises(IntegrityError, match="restore keys/"):
+        ring.domain_key(newer)
+    assert ring.domains() == []
+    assert ring.verify() == []
+    ring.destroy(ring.new_domain_key())
+    assert ring.domain_key(erased) is None
+    ring.close()

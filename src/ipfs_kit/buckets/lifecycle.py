@@ -26,6 +26,7 @@ from ipfs_kit.errors import (
     BucketNotFound,
     Conflict,
     Expired,
+    IntegrityError,
     InvalidInput,
     NotEmpty,
     RefNotFound,
@@ -292,7 +293,7 @@ class LifecycleOps(VersionOps):
     def _info(self, row: BucketRow, *, flush: bool = False) -> BucketInfo:
         try:
             space = self.space(row)
-        except Expired:
+        except (Expired, IntegrityError):  # the key is destroyed or lost: a list must still name the bucket
             return BucketInfo(
                 row.name, row.type, row.structure, row.kind, row.profile, row.created_ns, DEFAULT_BRANCH, None, None,
                 0, 0, row.metadata,

@@ -158,6 +158,9 @@ class UpkeepOps(BucketsBase):
                 space = self.space(row)
             except Expired:
                 continue
+            except KitError as exc:
+                yield Finding(f"bucket {row.name}", str(exc), "restore keys/ from its newest backup")
+                continue
             remedy = "restore the missing blocks from a backup or replica, or restore the path from an earlier commit"
             rows = self.state.query("SELECT name, value FROM refs WHERE bucket=? AND live=1", (row.uid,))
             for name, data in rows:

@@ -26,6 +26,8 @@ from ipfs_kit.keys.sealing import KEY_BYTES, hkdf_expand, hkdf_extract
 
 SUBJECT: Final = b"s"
 DOMAIN: Final = b"d"
+DESTROYED: Final = b"x"
+"""What is left of a domain whose key was destroyed on purpose: its id, so that a key lost with a file is told apart."""
 # Address space, not disk: about ten million entries.
 _MAP_BYTES: Final = 4 << 30
 _NONCE_BYTES: Final = 12
@@ -50,7 +52,7 @@ _environments: Registry[lmdb.Environment] = Registry(lambda env: True)
 
 
 class Entry(NamedTuple):
-    """One key: a subject's, with its name, or a domain's, without."""
+    """One key: a subject's, with its name, or a domain's, without; zeros for a destroyed domain."""
 
     id: str
     kind: bytes
@@ -82,6 +84,9 @@ class RingFile:
         self._read_only = read_only
         self._shared = not create
         with self._translated("open"):
+            if not create and os.stat(path).st_size == 0:
+                # LMDB would take an emptied file for a new one, and every key in it for destroyed.
+                raise FormatError(f"{path} is empty: restore keys/ from its backup")
             # LMDB forbids opening a file twice in one process, so a readable and a writable ring share the mapping.
             self._env = _open(path, create=True) if create else _environments.open(path, (), lambda: _open(path))
 

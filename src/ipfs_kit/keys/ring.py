@@ -9,9 +9,10 @@ Files, all 0600 in a directory of 0700::
     epoch           change counter shared by all processes
     ring.lock       held for each access to ring-N.mdb
 
-Destroying a key writes every other entry into generation N+1 under a new KEK, moves ``current``, then overwrites and
-removes generation N. A crash before the move leaves generation N whole; after it, the next process that takes the lock
-finishes the overwriting. Caches in memory are trusted only while ``epoch`` stands still.
+Destroying a key writes every other entry into generation N+1 under a new KEK (a domain's id stays, without its key),
+moves ``current``, then overwrites and removes generation N. A crash before the move leaves generation N whole; after it,
+the next process that takes the lock finishes the overwriting. Caches in memory are trusted only while ``epoch`` stands
+still.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from ipfs_kit.errors import (
     AlreadyExists,
     Denied,
     FormatError,
+    IntegrityError,
     InvalidInput,
     InvalidName,
     KitError,
@@ -42,7 +44,7 @@ from ipfs_kit.errors import (
 )
 from ipfs_kit.keys import sealing
 from ipfs_kit.keys._epoch import Epoch
-from ipfs_kit.keys._ringfile import DOMAIN, SUBJECT, Entry, RingFile
+from ipfs_kit.keys._ringfile import DESTROYED, DOMAIN, SUBJECT, Entry, RingFile
 from ipfs_kit.keys.signing import Signer
 
 _NAME_BYTES_MAX: Final = 4096
@@ -188,9 +190,18 @@ class KeyRing:
             return entry.id
 
     def domain_key(self, domain_id: str) -> bytes | None:
-        """The 32-byte key of a domain; None when it was destroyed or never existed."""
+        """The 32-byte key of a domain; None when it was destroyed.
+
+        Raises:
+            IntegrityError: The ring never held it, so ``keys/`` is older than what the key sealed. That is no
+                erasure: garbage collection must not take it for one.
+        """
         entry = self._entry(domain_id)
-        return entry.key if entry is not None and entry.kind == DOMAIN else None
+        if entry is None:
+            raise IntegrityError(
+                f"{self._dir} has no key {domain_id!r} and none was destroyed: restore keys/ from its newest backup"
+            )
+        return entry.key if entry.kind == DOMAIN else None
 
     def subjects(self) -> list[tuple[str, str]]:
         """Every subject as (surrogate id, name), in order of id."""
@@ -229,7 +240,8 @@ class KeyRing:
         with self._held() as ring:
             if self._read_only:
                 raise ReadOnly("this store is open for reading only: open it for writing to destroy a key")
-            known = {key_id for key_id in doomed if ring.get(key_id) is not None}
+            found = ((key_id, ring.get(key_id)) for key_id in doomed)
+            known = {key_id for key_id, entry in found if entry is not None and entry.kind != DESTROYED}
             if known:
                 self._rewrap(ring, known)
             return len(known)
@@ -259,7 +271,8 @@ class KeyRing:
                             )
                         )
         except KitError as exc:
-            faults.append(KeyFault(ring_path(self._dir, self._generation), str(exc), "restore keys/ from its backup"))
+            where = ring_path(self._dir, self._generation) if self._generation else self._dir
+            faults.append(KeyFault(where, str(exc), "restore keys/ from its backup"))
         return faults
 
     def close(self) -> None:
@@ -386,7 +399,7 @@ class KeyRing:
         try:
             self._forget()
             self._epoch.set(2 * old + 1)
-            _new_generation(self._dir, old + 1, self._random, (e for e in ring.entries() if e.id not in doomed))
+            _new_generation(self._dir, old + 1, self._random, _without(ring.entries(), doomed))
             files.replace(self._path("current"), f"{old + 1}\n".encode(), mode=0o600)
             self._drop_file()
             self._settle(old + 1)
@@ -451,6 +464,15 @@ def _new_generation(directory: str, generation: int, random: Callable[[int], byt
     finally:
         made.close()
     files.sync_dir(directory)
+
+
+def _without(entries: Iterable[Entry], doomed: set[str]) -> Iterator[Entry]:
+    """The entries of the next generation."""
+    for entry in entries:
+        if entry.id not in doomed:
+            yield entry
+        elif entry.kind == DOMAIN:
+            yield Entry(entry.id, DESTROYED, bytes(sealing.KEY_BYTES), "")
 
 
 def _leftovers(directory: str, generation: int) -> list[str]:

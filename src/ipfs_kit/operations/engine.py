@@ -39,7 +39,9 @@ class Engine:
         self.read_only = read_only
         schemas = (PINS_SCHEMA, HOLDS_SCHEMA, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
-        self.keys = KeyRing.open(path / "keys", not read_only, read_only=read_only, lock_timeout_s=lock_timeout_s)
+        # Keys are made once: in a store that has recorded something, absent ones are lost and must not be replaced.
+        unused = not self.state.query("SELECT 1 FROM ledger_logs WHERE next_index > 0 LIMIT 1")
+        self.keys = KeyRing.open(path / "keys", unused, read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.blocks = PackStore.open(path, self.state, read_only=read_only)
         self.pins = Pins(self.state, self.blocks)
         self.holds = Holds(self.state)
