@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from ipfs_kit.errors import SURFACE_CODES, InternalError, InvalidInput, KitError
+from ipfs_kit.errors import SURFACE_CODES, InternalError, InvalidInput, KitError, StorageFailed
 from ipfs_kit.surfaces.cli.commands import COMMANDS, GROUPS, Command, find
 
 EXIT_INTERRUPTED = 130
@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     options = Globals()
+    _take_standard_descriptors()
     try:
         status = _run(words, options)
         sys.stdout.flush()
@@ -59,10 +60,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_PIPE
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except OSError as exc:
+        # Operations raise KitErrors: what comes here is the terminal, a full device behind stdout, or the store's path.
+        about = f" {exc.filename}" if exc.filename else " its output"
+        return _fail(StorageFailed(f"the command could not use{about}: {exc.strerror}"), options)
     except Exception as exc:
         at = traceback.extract_tb(exc.__traceback__)[-1]
         place = f"{os.path.basename(at.filename)}:{at.lineno}"
         return _fail(InternalError(f"unexpected {type(exc).__name__} at {place}: {exc}; please report this"), options)
+
+
+def _take_standard_descriptors() -> None:
+    """Give closed standard streams a null device: else a file of the store gets their number and stray output."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            taken = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(taken, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115 - for good
 
 
 def _run(words: list[str], options: Globals) -> int:
