@@ -19,6 +19,9 @@ MAX_TEXT_BYTES = 1 << 20
 """Longest text argument (1 MiB): longer content belongs in a ``bytes`` argument or a file."""
 MAX_ITEMS = 100_000
 """Most items in one list or mapping argument."""
+RECORDED_BYTES_MAX = 8 << 10
+"""Arguments kept whole in the op record (8 KiB of its 32); of more, values over 256 bytes keep their length only."""
+_VALUE_BYTES_MAX = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ def bind(params: tuple[Param, ...], given: Mapping[str, Any]) -> dict[str, Any]:
             bound[param.name] = param.default
             continue
         value = given[param.name]
-        if value is None and (param.optional or param.default is None):
+        if value is None and (param.optional or (not param.required and param.default is None)):
             bound[param.name] = None
             continue
         bound[param.name] = _convert(param, param.bare, value)
@@ -166,6 +169,13 @@ def _text(param: Param, value: Any) -> str:
         raise _bad(param, "text")
     if len(text) > MAX_TEXT_BYTES:
         raise BudgetExceeded(f"argument {param.name} is longer than {MAX_TEXT_BYTES} characters")
+    if not text.isascii():
+        try:
+            text.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as exc:
+            raise _bad(param, "text without lone surrogates") from exc
+    if param.arg.local and "\0" in text:
+        raise _bad(param, "a path without NUL")
     return text
 
 
@@ -178,6 +188,8 @@ def _boolean(param: Param, value: Any) -> bool:
 def _integer(param: Param, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
         raise _bad(param, "a whole number")
+    if not -(1 << 63) <= value < 1 << 63:
+        raise _bad(param, "a whole number of at most 64 bits")
     low, high = param.arg.minimum, param.arg.maximum
     if (low is not None and value < low) or (high is not None and value > high):
         raise _bad(param, f"from {'-∞' if low is None else low} to {'∞' if high is None else high}")
@@ -290,7 +302,27 @@ def recordable(params: tuple[Param, ...], bound: Mapping[str, Any]) -> dict[str,
             kept[param.name] = {"length": len(value)}
         else:
             kept[param.name] = _plain(value)
+    sizes = {name: _weight(value) for name, value in kept.items()}
+    if sum(sizes.values()) > RECORDED_BYTES_MAX:
+        # A call with a long argument must still leave its record, above all when it is refused.
+        kept = {name: {"length": sizes[name]} if sizes[name] > _VALUE_BYTES_MAX else kept[name] for name in kept}
     return kept
+
+
+def _weight(value: Any) -> int:
+    """About the encoded size of recorded values, in bytes."""
+    total, left = 0, [value]
+    while left:
+        each = left.pop()
+        if isinstance(each, dict):
+            left += each.keys()
+            left += each.values()
+        elif isinstance(each, list):
+            left += each
+        else:
+            total += len(each.encode()) if isinstance(each, str) else len(each) if isinstance(each, bytes) else 0
+        total += 9
+    return total
 
 
 def _plain(value: Any) -> Any:
@@ -301,8 +333,13 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
+        return {_plain(key): _plain(item) for key, item in value.items()}
     if isinstance(value, str):
         # dag-cbor text must be UTF-8: byte-exact names travel as surrogates above the buckets layer.
-        return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        try:
+            return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return hex(value)
     return value

@@ -28,6 +28,8 @@ Authorise = Callable[[Principal, Operation, "str | None"], None]
 
 EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
+TEXT_RECORDED_MAX = 1000
+"""Characters of a target or an error message kept in the record; the effect names paths in full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ class _Call:
             return
         draft, denied = self.draft, isinstance(error, Denied)
         draft.status = "denied" if denied else "cancelled" if isinstance(error, Cancelled) else "error"
-        draft.error_kind, draft.error_message = str(error.kind), error.message
+        draft.error_kind, draft.error_message = str(error.kind), _shortened(error.message)
         if denied:
             # Denials are audit: in the main log and durable before the reply, whatever was asked for.
             draft.log, draft.ack = MAIN, FSYNC
@@ -146,10 +148,11 @@ class Dispatcher:
         try:
             bound = bind(operation.params, given)
             call.draft.args = recordable(operation.params, bound)
-            call.draft.target = operation.target(bound) if operation.target else None
+            target = operation.target(bound) if operation.target else None
+            call.draft.target = target if target is None else _shortened(target)
             if not operation.offered_to(caller.surface):
                 raise Denied(f"{operation.name} names local paths and is not offered over {caller.surface}")
-            self._authorise(caller.principal, operation, call.draft.target)
+            self._authorise(caller.principal, operation, target)
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
@@ -215,6 +218,11 @@ def find_operation(name: str) -> Operation:
         raise NotFound(f"there is no operation {name!r}: system.operations lists all") from exc
 
 
+def _shortened(text: str) -> str:
+    """Text that leaves room for the rest of the record, however hostile the argument it came from."""
+    return text if len(text) <= TEXT_RECORDED_MAX else f"{text[:TEXT_RECORDED_MAX]}\u2026"
+
+
 def cid_of(value: Any) -> CID | None:
     """The CID of the object a result is about, if it is about one."""
     for candidate in (value, getattr(value, "cid", None), getattr(value, "commit", None)):
@@ -238,6 +246,8 @@ def _bounded(engine: Engine, effect: Effect) -> Effect:
             engine.blocks.put(cid, data, verify=False)
             engine.blocks.sync()  # the record must not name a block that is not durable
             outcome.effect = cid
+        if outcome.target is not None:
+            outcome.target = _shortened(outcome.target)
         return outcome
 
     return apply
