@@ -17,7 +17,7 @@ from ipfs_kit.ledger.record import BUFFERED, FSYNC, INTENT, MAIN, new_op_id
 from ipfs_kit.operations.arguments import bind, recordable
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation, Surface
 from ipfs_kit.operations.context import Context, Progress
-from ipfs_kit.operations.once import Once
+from ipfs_kit.operations.once import Once, undone_on_failure
 from ipfs_kit.operations.principal import Principal, authorise
 from ipfs_kit.operations.results import Result
 
@@ -241,11 +241,12 @@ def _bounded(engine: Engine, effect: Effect) -> Effect:
 
     def apply(tx: Any) -> Outcome:
         outcome = effect(tx)
-        if outcome.effect is not None and len(data := dag_cbor.encode(outcome.effect)) > EFFECT_INLINE_BYTES:
-            cid = CID.of(data, DAG_CBOR)
-            engine.blocks.put(cid, data, verify=False)
-            engine.blocks.sync()  # the record must not name a block that is not durable
-            outcome.effect = cid
+        with undone_on_failure(outcome):
+            if outcome.effect is not None and len(data := dag_cbor.encode(outcome.effect)) > EFFECT_INLINE_BYTES:
+                cid = CID.of(data, DAG_CBOR)
+                engine.blocks.put(cid, data, verify=False)
+                engine.blocks.sync()  # the record must not name a block that is not durable
+                outcome.effect = cid
         if outcome.target is not None:
             outcome.target = _shortened(outcome.target)
         return outcome

@@ -106,9 +106,10 @@ def undo_effect(engine: Engine, op: str) -> Effect:
         raise InvalidInput(f"{log}:{index} ({record.operation}) ended with {record.status} and changed nothing")
     if operation.irreversible:
         raise InvalidInput(f"{record.operation} cannot be undone: {operation.irreversible}")
-    if operation.undo != "inverse":
-        return engine.buckets.undo(index)
     effect = engine.views.effect(opened.effect)
+    # An undo that restored pins is itself undone through them.
+    if operation.undo != "inverse" and not (isinstance(effect, dict) and "pins" in effect):
+        return engine.buckets.undo(index)
     if effect is None:
         raise Conflict(f"the effect of {log}:{index} was erased with its subject's key; it cannot be undone")
     steps = [step for done in reversed(effect["pins"]) for step in _inverted(engine, done)]

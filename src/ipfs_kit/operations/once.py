@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.durable import Tx
@@ -22,6 +23,23 @@ KEY_CHARS_MAX = 255
 """Longest client key, the bound drafts of the HTTP Idempotency-Key header use."""
 WAIT_S = 60.0
 """How long a duplicate waits for the first call's external effect."""
+
+
+@contextmanager
+def undone_on_failure(outcome: Outcome) -> Iterator[None]:
+    """Take back what an applied effect left in memory when the rest of its transaction step fails.
+
+    The rows are rolled back with the savepoint; the ledger never sees the outcome, so nobody else would tell its owner.
+
+    Args:
+        outcome: What the effect returned.
+    """
+    try:
+        yield
+    except BaseException:
+        if outcome.on_abort is not None:
+            outcome.on_abort()
+        raise
 
 
 class Once:
@@ -73,8 +91,9 @@ class Once:
 
         def apply(tx: Tx) -> Outcome:
             outcome = effect(tx)
-            result = seal(self._secret, self._op_id, "result", dag_cbor.encode(to_json(outcome.value)))
-            idempotency.store(tx, *self._slot, self._op_id, result, time.time_ns())
+            with undone_on_failure(outcome):
+                result = seal(self._secret, self._op_id, "result", dag_cbor.encode(to_json(outcome.value)))
+                idempotency.store(tx, *self._slot, self._op_id, result, time.time_ns())
             return outcome
 
         return apply

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json
+from ipfs_kit.ipld.dag_pb import PBNode
 from ipfs_kit.ipld.links import links
 from ipfs_kit.ipld.resolve import get_value, resolve
 from ipfs_kit.ipld.walk import walk
@@ -107,7 +108,19 @@ def dag_put(
 @operation("dag.get", Mode.READ, "block:read")
 def dag_get(ctx: Context, path: Reference) -> Any:
     """Return the node a path leads to, as dag-json values."""
-    return json.loads(dag_json.encode(get_value(ctx.engine.blocks.get, path)))
+    value = get_value(ctx.engine.blocks.get, path)
+    return json.loads(dag_json.encode(_data_model(value) if isinstance(value, PBNode) else value))
+
+
+def _data_model(node: PBNode) -> dict[str, Any]:
+    """A dag-pb node in the IPLD data model, with the field names its specification gives."""
+    links = [
+        {"Hash": link.cid}
+        | ({} if link.name is None else {"Name": link.name.decode("utf-8", "replace")})
+        | ({} if link.tsize is None else {"Tsize": link.tsize})
+        for link in node.links
+    ]
+    return {"Links": links} if node.data is None else {"Data": node.data, "Links": links}
 
 
 @operation("dag.resolve", Mode.READ, "block:read")

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from ipfs_kit.errors import InvalidInput, KitError
+from ipfs_kit.errors import InvalidInput, KitError, NotFound
 from ipfs_kit.ipld import CID, codecs
 from ipfs_kit.operations.results import Content, Result, to_json
 
@@ -78,8 +78,13 @@ def provenance(result: Result) -> dict[str, Any]:
     }
 
 
-def failure(error: KitError) -> types.CallToolResult:
-    """Render an error the agent can act on; details are data, the message is ours."""
+def failure(kit: Kit, error: KitError) -> types.CallToolResult:
+    """Render an error the agent can act on; details are data, the message is ours.
+
+    Args:
+        kit: Where the failure is recorded.
+        error: What the call raised.
+    """
     import mcp_types as types
 
     data = {"error": {"kind": str(error.kind), "message": error.message, "details": to_json(error.details)}}
@@ -87,8 +92,27 @@ def failure(error: KitError) -> types.CallToolResult:
         content=[types.TextContent(type="text", text=as_text(data))],
         structured_content=data,
         is_error=True,
-        _meta={"ipfs-kit/op": error.op, "ipfs-kit/cid": None, "ipfs-kit/ack": None, "ipfs-kit/proof": None},
+        _meta=_provenance_of_failure(kit, error),
     )
+
+
+def _provenance_of_failure(kit: Kit, error: KitError) -> dict[str, Any]:
+    """The ``_meta`` of an error; a failed read may not have its place in the log yet, so its proof is asked for by id."""
+    meta: dict[str, Any] = {
+        "ipfs-kit/op": error.op or "none",
+        "ipfs-kit/cid": "none",
+        "ipfs-kit/ack": "buffered" if error.op else "none",
+        "ipfs-kit/proof": {"op": error.op, "tool": "ledger_prove"},
+    }
+    if error.op is None:
+        return meta
+    try:
+        log, index = kit.engine.find_op(error.op)
+        record = str(kit.engine.ledger.record_cid(log, index))
+    except NotFound:
+        return meta
+    proof = {"log": log, "index": index, "record": record, "tool": "ledger_prove"}
+    return meta | {"ipfs-kit/cid": record, "ipfs-kit/ack": "fsync", "ipfs-kit/proof": proof}
 
 
 def as_text(data: Any) -> str:

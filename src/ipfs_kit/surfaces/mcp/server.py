@@ -74,7 +74,7 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
                 )
                 return replies.reply(kit, result, (params.arguments or {}).get("path"))
             except KitError as error:
-                return replies.failure(error)
+                return replies.failure(kit, error)
 
         async def watch() -> None:
             try:
@@ -88,6 +88,22 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
             shown = await anyio.to_thread.run_sync(run)
             group.cancel_scope.cancel()
         return shown
+
+    return Server(
+        "ipfs-kit",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        **_resource_handlers(kit),
+    )
+
+
+def _resource_handlers(kit: Kit) -> dict[str, Any]:
+    """Handlers of the resource methods: content by address, or by bucket path."""
+    import anyio.to_thread
+    import mcp_types as types
+    from mcp.shared.exceptions import MCPError
 
     async def list_resources(_ctx: Any, _params: Any) -> types.ListResourcesResult:
         return types.ListResourcesResult(resources=[])
@@ -115,16 +131,11 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
 
         return await anyio.to_thread.run_sync(run)
 
-    return Server(
-        "ipfs-kit",
-        version=__version__,
-        instructions=INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
-        on_list_resources=list_resources,
-        on_list_resource_templates=list_templates,
-        on_read_resource=read_resource,
-    )
+    return {
+        "on_list_resources": list_resources,
+        "on_list_resource_templates": list_templates,
+        "on_read_resource": read_resource,
+    }
 
 
 def _principal(ctx: Any) -> Principal | None:

@@ -1,0 +1,352 @@
+"""The MCP surface with the official client, over real pipes and real sockets."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp.client.streamable_http import streamable_http_client
+from mcp.shared.exceptions import MCPError
+
+from ipfs_kit import Kit
+from ipfs_kit.surfaces.mcp.tools import offered
+
+KIT = [sys.executable, "-m", "ipfs_kit"]
+WAIT_S = 60.0
+META = {"ipfs-kit/op", "ipfs-kit/cid", "ipfs-kit/ack", "ipfs-kit/proof"}
+
+
+def agent(store: Path, *words: str) -> StdioServerParameters:
+    return StdioServerParameters(command=KIT[0], args=[*KIT[1:], "--store", str(store), "mcp", *words])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    with Kit.open(tmp_path / "store") as kit:
+        kit.bucket.create("docs")
+        kit.files.write("docs:/a.txt", text="one")
+        kit.files.write("docs:/big.bin", data=bytes(range(256)) * 1024)
+        kit.versions.commit("docs", message="first")
+    return tmp_path / "store"
+
+
+def recorded(store: Path, operation: str, log: str) -> list[Any]:
+    with Kit.open(store, read_only=True) as kit:
+        return [op for op in kit.ledger.tail(log=log, limit=1000).ops if op.operation == operation]
+
+
+def ours(meta: Any) -> set[str]:
+    return {key for key in meta if key.startswith("ipfs-kit/")}
+
+
+def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
+    """Valid arguments for every tool offered, in an order in which each can succeed."""
+    commit = str(kit.versions.log("docs").commits[0].cid)
+    cid = str(kit.files.stat("docs:/a.txt").cid)
+    proof = kit.ledger.prove("0").proof
+    lone = str(kit.block.put(b"lone").cid)
+    kit.bucket.create("spare")
+    kit.bucket.create("secret", kind="sealed")
+    kit.files.mkdir("docs:/empty")
+    kit.pin.add(cid)
+    return {
+        "block_get": {"cid": cid},
+        "block_put": {"data": "aGVsbG8="},
+        "block_rm": {"cid": lone},
+        "block_stat": {"cid": cid},
+        "block_cid": {"cid": cid},
+        "dag_get": {"path": commit},
+        "dag_links": {"path": commit},
+        "dag_put": {"node": '{"b": 1, "a": 2}'},
+        "dag_resolve": {"path": commit},
+        "dag_stat": {"path": cid},
+        "store_cat": {"path": cid},
+        "store_ls": {"path": cid},
+        "store_stat": {"path": cid},
+        "pin_add": {"path": cid, "name": "label", "replace": True},
+        "pin_rm": {"pin": "label"},
+        "bucket_create": {"name": "made"},
+        "bucket_info": {"name": "docs"},
+        "bucket_delete": {"name": "spare"},
+        "bucket_erase": {"name": "secret"},
+        "files_append": {"path": "docs:/a.txt", "text": "more"},
+        "files_cp": {"source": "docs:/a.txt", "destination": "docs:/copy.txt"},
+        "files_edit": {"path": "docs:/a.txt", "old": "more", "new": "less"},
+        "files_list": {"path": "docs:/"},
+        "files_mkdir": {"path": "docs:/made"},
+        "files_mv": {"source": "docs:/copy.txt", "destination": "docs:/moved.txt"},
+        "files_read": {"path": "docs:/a.txt"},
+        "files_rm": {"path": "docs:/moved.txt"},
+        "files_rmdir": {"path": "docs:/empty"},
+        "files_set_metadata": {"path": "docs:/a.txt", "tags": {"x": "1"}},
+        "files_stat": {"path": "docs:/a.txt"},
+        "files_write": {"path": "docs:/w.txt", "text": "w"},
+        "versions_status": {"bucket": "docs"},
+        "versions_commit": {"bucket": "docs", "message": "m"},
+        "versions_log": {"state": "docs"},
+        "versions_diff": {"left": "docs"},
+        "versions_branch_create": {"bucket": "docs", "name": "dev"},
+        "versions_branch_list": {"bucket": "docs"},
+        "versions_branch_delete": {"bucket": "docs", "name": "dev"},
+        "versions_tag_create": {"bucket": "docs", "name": "t"},
+        "versions_tag_list": {"bucket": "docs"},
+        "versions_tag_delete": {"bucket": "docs", "name": "t"},
+        "versions_checkout": {"bucket": "docs", "target": "main"},
+        "versions_merge": {"bucket": "docs", "source": commit},
+        "versions_restore": {"path": "docs:/a.txt", "source": commit},
+        "versions_revert": {"bucket": "docs", "commit": commit},
+        "versions_undo": {"op": "2"},
+        "ledger_show": {"op": "0"},
+        "ledger_sql": {"query": "select count(*) from ops"},
+        "ledger_prove": {"op": "0"},
+        "ledger_check_proof": {"proof": proof},
+    }
+
+
+MAY_CONFLICT = {"versions_revert", "versions_undo"}
+"""Their outcome depends on the tools called before; a typed conflict is an answer too."""
+
+
+def test_every_tool_answers_and_is_recorded_exactly_once(store: Path) -> None:
+    with Kit.open(store) as kit:
+        given = arguments(kit)
+        tools = offered()
+        assert set(given) <= set(tools)
+        before = {log: kit.engine.ledger.size(log) for log in ("main", "bulk")}
+
+    order = [*given, *(name for name in tools if name not in given)]
+    replies = {}
+
+    async def talk() -> None:
+        async with Client(agent(store)) as client:
+            for name in order:
+                replies[name] = await client.call_tool(name, given.get(name, {}))
+
+    anyio.run(talk)
+    failed = {
+        name: reply.structured_content for name, reply in replies.items() if reply.is_error and name not in MAY_CONFLICT
+    }
+    assert not failed
+    assert {name: ours(reply.meta) for name, reply in replies.items() if ours(reply.meta) != META} == {}
+    with Kit.open(store, read_only=True) as kit:
+        seen: list[str] = []
+        for log, start in before.items():
+            seen += [
+                r.operation
+                for _, r in kit.engine.ledger.read(log, start, kit.engine.ledger.size(log))
+                if r.surface == "mcp" and r.phase != 1
+            ]
+    assert sorted(seen) == sorted(tools[name].name for name in order)
+
+
+def test_annotations_and_argument_free_lists(store: Path) -> None:
+    async def talk() -> Any:
+        async with Client(agent(store)) as client:
+            return (await client.list_tools()).tools
+
+    tools = {tool.name: tool for tool in anyio.run(talk)}
+    assert set(tools) == set(offered())
+    assert tools["files_rm"].annotations.destructive_hint is True
+    assert tools["files_read"].annotations.read_only_hint is True
+    assert "required" not in tools["bucket_list"].input_schema
+    assert "files_put" not in tools, "tools naming local paths are not offered to agents"
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28"])
+def test_errors_have_two_planes_in_every_protocol_mode(store: Path, mode: str) -> None:
+    async def talk() -> None:
+        async with Client(agent(store), mode=mode) as client:
+            bad = await client.call_tool("files_read", {"path": "docs:/nope"})
+            assert bad.is_error
+            assert bad.structured_content["error"]["kind"] == "path_not_found"
+            wrong = await client.call_tool("files_read", {"paht": "docs:/a.txt"})
+            assert wrong.is_error
+            assert wrong.structured_content["error"]["kind"] == "invalid_input"
+            with pytest.raises(MCPError):
+                await client.call_tool("no_such_tool", {})
+
+    anyio.run(talk)
+    assert [op.status for op in recorded(store, "files.read", "bulk")] == ["error", "error"]
+
+
+def test_big_results_come_as_links_that_read_back(store: Path) -> None:
+    async def talk() -> None:
+        async with Client(agent(store)) as client:
+            reply = await client.call_tool("files_read", {"path": "docs:/big.bin"})
+            [link] = reply.content
+            assert link.type == "resource_link"
+            [item] = (await client.read_resource(link.uri)).contents
+            assert base64.b64decode(item.blob) == bytes(range(256)) * 1024
+            with pytest.raises(MCPError):
+                await client.read_resource("file:///etc/passwd")
+
+    anyio.run(talk)
+
+
+def test_big_files_of_sealed_buckets_read_back_by_path(store: Path) -> None:
+    with Kit.open(store) as kit:
+        kit.bucket.create("vault", kind="sealed")
+        kit.files.write("vault:/b#1 %.bin", data=b"\xff" * 200_000)
+
+    async def talk() -> None:
+        async with Client(agent(store)) as client:
+            [link] = (await client.call_tool("files_read", {"path": "vault:/b#1 %.bin"})).content
+            [item] = (await client.read_resource(link.uri)).contents
+            assert len(item.blob) == 266_668
+
+    anyio.run(talk)
+
+
+def test_idempotency_key_in_meta_gives_the_first_result(store: Path) -> None:
+    async def talk() -> None:
+        meta: Any = {"ipfs-kit/idempotency-key": "k1"}
+        call = ("files_append", {"path": "docs:/a.txt", "text": "+"})
+        async with Client(agent(store)) as client:
+            first = await client.call_tool(*call, meta=meta)
+            again = await client.call_tool(*call, meta=meta)
+            assert first.meta["ipfs-kit/op"] == again.meta["ipfs-kit/op"]
+        async with Client(agent(store)) as client:
+            later = await client.call_tool(*call, meta=meta)
+            assert later.meta["ipfs-kit/op"] == first.meta["ipfs-kit/op"]
+            other = await client.call_tool("files_append", {"path": "docs:/a.txt", "text": "-"}, meta=meta)
+            assert other.structured_content["error"]["kind"] == "idempotency_mismatch"
+
+    anyio.run(talk)
+    with Kit.open(store, read_only=True) as kit:
+        assert kit.files.read("docs:/a.txt").read() == b"one+"
+
+
+def test_scopes_of_the_agent_hold_and_the_denial_is_in_the_main_log(store: Path) -> None:
+    async def talk() -> None:
+        async with Client(agent(store, "--as", "robot", "--scope", "files:read")) as client:
+            assert not (await client.call_tool("files_read", {"path": "docs:/a.txt"})).is_error
+            denied = await client.call_tool("files_rm", {"path": "docs:/a.txt"})
+            assert denied.structured_content["error"]["kind"] == "denied"
+
+    anyio.run(talk)
+    [op] = recorded(store, "files.rm", "main")
+    assert (op.status, op.actor_name) == ("denied", "robot")
+
+
+def test_two_agents_share_one_store_and_a_killed_one_leaves_it_sound(store: Path) -> None:
+    async def talk() -> None:
+        async with Client(agent(store)) as one, Client(agent(store)) as two:
+            async with anyio.create_task_group() as group:
+                for number in range(8):
+                    client = one if number % 2 else two
+                    group.start_soon(client.call_tool, "files_write", {"path": f"docs:/n{number}", "text": "x"})
+            names = (await one.call_tool("files_list", {"path": "docs:/"})).structured_content["result"]["entries"]
+            assert {f"n{n}" for n in range(8)} <= {entry["name"] for entry in names}
+
+    anyio.run(talk)
+    victim = subprocess.Popen([*KIT, "--store", str(store), "mcp"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert victim.stdin is not None
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    for message in (
+        {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+        {
+            "jsonrpc": "2.0",
+            "id": 2,
+            "method": "tools/call",
+            "params": {"name": "files_write", "arguments": {"path": "docs:/k", "text": "y"}},
+        },
+    ):
+        victim.stdin.write(json.dumps(message).encode() + b"\n")
+    victim.stdin.flush()
+    assert victim.stdout is not None
+    victim.stdout.readline()
+    os.kill(victim.pid, signal.SIGKILL)
+    victim.communicate(timeout=WAIT_S)
+    done = subprocess.run([*KIT, "--store", str(store), "verify"], capture_output=True, text=True, timeout=WAIT_S)
+    assert done.returncode == 0, done.stderr
+
+
+@contextlib.contextmanager
+def serving(store: Path) -> Iterator[tuple[str, str]]:
+    """``ipfs-kit serve`` as a process; ends it with Ctrl-C and requires a clean exit."""
+    server = subprocess.Popen(
+        [*KIT, "--store", str(store), "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[-1]
+        token = server.stdout.readline().split()[-1]
+        yield address, token
+        server.send_signal(signal.SIGINT)
+        _, errors = server.communicate(timeout=WAIT_S)
+        assert (server.returncode, errors) == (0, "")
+    finally:
+        if server.poll() is None:
+            server.kill()
+            server.communicate()
+
+
+@contextlib.asynccontextmanager
+async def over_http(address: str, token: str) -> AsyncIterator[Client]:
+    headers = {"authorization": f"Bearer {token}"}
+    async with (
+        httpx2.AsyncClient(headers=headers, timeout=WAIT_S) as http,
+        Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
+    ):
+        yield client
+
+
+def test_streamable_http_serves_tools_with_progress_and_is_recorded_as_mcp(store: Path) -> None:
+    told: list[float] = []
+
+    async def note(done: float, total: float | None, message: str | None) -> None:
+        told.append(done)
+
+    async def talk(address: str, token: str) -> None:
+        async with over_http(address, token) as client:
+            assert not (await client.call_tool("files_write", {"path": "docs:/h", "text": "z"})).is_error
+            reply = await client.call_tool("store_verify", {}, progress_callback=note)
+            assert not reply.is_error, reply.structured_content
+
+    with serving(store) as (address, token):
+        anyio.run(talk, address, token)
+    assert told
+    assert [op.surface for op in recorded(store, "files.write", "main")][-1] == "mcp"
+
+
+def test_mcp_over_http_is_recorded_under_the_tokens_principal(store: Path) -> None:
+    import uvicorn
+
+    from ipfs_kit.operations.principal import Principal
+    from ipfs_kit.surfaces.http.app import build_app
+
+    with Kit.open(store, surface="http") as kit:
+        app = build_app(kit, {"t" * 20: Principal("alice", frozenset({"files:read"}))})
+        server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+
+        async def talk() -> None:
+            async with anyio.create_task_group() as group:
+                group.start_soon(server.serve)
+                with anyio.fail_after(WAIT_S):
+                    while not server.started:
+                        await anyio.sleep(0.01)
+                    port = server.servers[0].sockets[0].getsockname()[1]
+                    async with over_http(f"http://127.0.0.1:{port}", "t" * 20) as client:
+                        denied = await client.call_tool("files_rm", {"path": "docs:/a.txt"})
+                        assert denied.structured_content["error"]["kind"] == "denied"
+                        resource = await client.call_tool("files_read", {"path": "docs:/big.bin"})
+                        with pytest.raises(MCPError):
+                            await client.read_resource(resource.content[0].uri)
+                server.should_exit = True
+
+        anyio.run(talk)
+    assert {op.actor_name for op in recorded(store, "files.rm", "main")} == {"alice"}
+    assert [op.status for op in recorded(store, "store.cat", "main")] == ["denied"]
