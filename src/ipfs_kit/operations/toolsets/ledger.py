@@ -224,6 +224,8 @@ def ledger_verify(
     Raises:
         IntegrityError: Something does not hold; the message names each fault.
     """
+    if against is not None:
+        against = against.rstrip("\n") + "\n"  # a shell's $(cat FILE) takes the newline that ends a signed note
     report = ctx.engine.upkeep.verify_ledger(against, progress=lambda done, total: ctx.progress(done, total, "records"))
     if not report.ok:
         raise IntegrityError(
