@@ -172,6 +172,10 @@ class LifecycleOps(VersionOps):
         found = tuple(self._info(BucketRow.of(row)) for row in rows[:limit])
         return found, found[-1].name if len(rows) > limit else None
 
+    def count(self) -> int:
+        """How many buckets there are; reads no block, so that a damaged bucket counts too."""
+        return int(self.state.query("SELECT count(*) FROM buckets WHERE dropped_op IS NULL")[0][0])
+
     def info(self, name: str) -> BucketInfo:
         """One bucket with its true counts.
 

@@ -79,7 +79,7 @@ class Views:
             vkey=engine.ledger.vkey("main"),
             blocks=sum(pack.live_blocks for pack in packs),
             size=sum(pack.size_bytes for pack in packs),
-            buckets=sum(1 for _ in engine.upkeep.bucket_names()),
+            buckets=engine.buckets.count(),
             main_records=engine.ledger.size("main"),
             bulk_records=engine.ledger.size("bulk"),
         )
