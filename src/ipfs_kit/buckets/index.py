@@ -513,7 +513,8 @@ def _sum_rows(level: int, rows: list[Row]) -> Totals:
 
 def _decode(data: bytes) -> _Node:
     try:
-        value = dag_cbor.decode(data)
+        # Only this layer writes index nodes, and no import brings them in: trees that arrive get theirs made here.
+        value = dag_cbor.decode(data, own=True)
         form, level, rows = value
         if form != FORMAT or not isinstance(level, int) or not 0 <= level < LEVELS_MAX:
             raise FormatError("a metadata index node has a form this build does not read; upgrade ipfs-kit-py")
