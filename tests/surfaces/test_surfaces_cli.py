@@ -152,6 +152,7 @@ def flip(path: Path, at: int) -> None:
     path.write_bytes(data)
 
 
+@pytest.mark.slow
 def test_every_verb_answers_with_one_json_object(kit: Shell, folder: Path, tmp_path: Path) -> None:
     cid = kit("add", str(folder)).strip()
     kit.json("bucket", "create", "docs")
@@ -185,6 +186,7 @@ def test_every_verb_answers_with_one_json_object(kit: Shell, folder: Path, tmp_p
     assert rows["rows"][0][0] == rows["rows"][0][1] > 60
 
 
+@pytest.mark.slow
 def test_errors_help_and_exit_by_the_table(kit: Shell) -> None:
     assert "did you mean 'status'" in kit("stats", status=2)
     assert "needs one of" in kit("ledger", "nope", status=2)
@@ -198,6 +200,7 @@ def test_errors_help_and_exit_by_the_table(kit: Shell) -> None:
         assert kit(*words)
 
 
+@pytest.mark.slow
 def test_output_neither_steers_the_terminal_nor_hides_names(kit: Shell, tmp_path: Path) -> None:
     kit("bucket", "create", "docs")
     (tmp_path / "x").write_bytes(b"")
@@ -232,6 +235,7 @@ def test_proof_file_is_accepted_by_the_stand_alone_verifier(kit: Shell, tmp_path
     kit("ledger", "check-proof", str(tmp_path / "bad"), status=7)
 
 
+@pytest.mark.slow
 def test_plain_verbs_import_nothing_heavy(kit: Shell) -> None:
     code = (
         "import sys; from ipfs_kit.surfaces.cli import main; s = main(sys.argv[1:]);"
@@ -264,6 +268,7 @@ def test_completion_completes_in_bash(kit: Shell) -> None:
     assert "--only-hash" in complete("ipfs-kit", "add", "--on")
 
 
+@pytest.mark.slow
 def test_progress_is_drawn_on_a_terminal_only(kit: Shell, tmp_path: Path) -> None:
     big = tmp_path / "big"
     with big.open("wb") as out:

@@ -240,6 +240,7 @@ def test_scopes_of_the_agent_hold_and_the_denial_is_in_the_main_log(store: Path)
     assert (op.status, op.actor_name) == ("denied", "robot")
 
 
+@pytest.mark.slow
 def test_two_agents_share_one_store_and_a_killed_one_leaves_it_sound(store: Path) -> None:
     async def talk() -> None:
         async with Client(agent(store)) as one, Client(agent(store)) as two:
