@@ -81,6 +81,8 @@ class Ledger:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._guard = threading.Lock()
+        if not read_only:
+            self._stop_if_rolled_back()
 
     @classmethod
     def open(
@@ -439,6 +441,22 @@ class Ledger:
         if log not in LOGS:
             return InvalidInput(f"there is no log {log!r}: it is main or bulk")
         return ReadOnly("the store is open for reading only: nothing is recorded")
+
+    def _stop_if_rolled_back(self) -> None:
+        """Record nothing on a ``state.db`` older than what was signed (decision 16); reading and verifying go on."""
+        for log in LOGS:
+            try:
+                # In this order: the state is moved before its checkpoint is signed, so it is never behind it.
+                signed = self._publisher.checkpoint(log)
+                size = self.reader.state(log).size
+                if signed is not None and signed.size > size:
+                    raise IntegrityError(
+                        f"state.db holds {size} published records of log {log}, but {signed.size} were signed: it is an older "
+                        "copy. Restore the newer state.db, or the whole store from one backup; run ledger verify",
+                        log=log,
+                    )
+            except IntegrityError as exc:
+                self._on_fault(exc)
 
     def _on_commit(self) -> None:
         if not self._unpublished.is_set():

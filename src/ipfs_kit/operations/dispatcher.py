@@ -114,7 +114,12 @@ class _Call:
         if denied:
             # Denials are audit: in the main log and durable before the reply, whatever was asked for.
             draft.log, draft.ack = MAIN, FSYNC
-        self.submit(draft, None)
+        try:
+            self.submit(draft, None)
+        except KitError as refused:
+            # The ledger takes no more records; what went wrong first is what the caller must hear.
+            error.op = None
+            error.add_note(f"this failure could not be recorded: {refused.message}")
 
 
 class Dispatcher:
