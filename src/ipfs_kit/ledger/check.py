@@ -1,11 +1,15 @@
 """Stand-alone checking of notes and proofs. Shares no code with the writer: everything is derived from the published
 formats (RFC 6962, C2SP signed-note, tlog-checkpoint and tlog-proof) again, with nothing but hashing and Ed25519.
+
+``python -m ipfs_kit.ledger.check PROOF_FILE VKEY`` checks a proof on a machine that has no store.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
@@ -17,6 +21,11 @@ from ipfs_kit.errors import IntegrityError
 from ipfs_kit.ipld import CID
 
 PROOF_BYTES_MAX: Final = 1 << 20
+USAGE: Final = """usage: python -m ipfs_kit.ledger.check PROOF_FILE VKEY
+
+PROOF_FILE is what 'ipfs-kit ledger prove OP' wrote, VKEY the verifier key that 'ipfs-kit ledger vkey' shows.
+Exit status: 0 the proof holds; 2 wrong arguments; 7 it does not hold or cannot be read.
+"""
 _CID_HEAD: Final = bytes.fromhex("01711220")
 _ED25519: Final = 1
 
@@ -200,3 +209,32 @@ def _decode(text: str, what: str) -> bytes:
     if base64.b64encode(raw).decode() != text:
         raise IntegrityError(f"{what} is not canonical base64")
     return raw
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Check the proof file a command line names: one line on stdout when it holds, else the reason on stderr.
+
+    Args:
+        arguments: The proof file and the verifier key.
+
+    Returns:
+        The exit status: 0 it holds, 2 the arguments are wrong, 7 it does not hold or cannot be read.
+    """
+    if list(arguments) in (["-h"], ["--help"]):
+        sys.stdout.write(USAGE)
+        return 0
+    if len(arguments) != 2:
+        sys.stderr.write(USAGE)
+        return 2
+    path, vkey = arguments
+    try:
+        shown = verify_proof_file(path, vkey)
+    except IntegrityError as exc:
+        sys.stderr.write(f"not verified: {exc}\n")
+        return 7
+    sys.stdout.write(f"verified: op {shown.op} record {shown.record_cid} origin {shown.origin} size {shown.size}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,7 @@ from ipfs_kit.errors import Expired, IntegrityError, InvalidInput, KitError, Loc
 from ipfs_kit.ipld import CID
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.keys import KeyRing, Signer
-from ipfs_kit.ledger import check, manifest, proof, verify
+from ipfs_kit.ledger import manifest, proof
 from ipfs_kit.ledger.batches import LogState, Reader
 from ipfs_kit.ledger.checkpoint import Checkpoint
 from ipfs_kit.ledger.committer import Committer, Item
@@ -37,6 +37,7 @@ from ipfs_kit.ledger.record import (
 from ipfs_kit.ledger.segments import Segments
 
 if TYPE_CHECKING:
+    from ipfs_kit.ledger import check, verify
     from ipfs_kit.ledger.receipts import Effect
 
 _log = logging.getLogger(__name__)
@@ -396,6 +397,9 @@ class Ledger:
         Raises:
             IntegrityError: It does not verify.
         """
+        # At use: ``python -m ipfs_kit.ledger.check`` must not find itself imported by its own package.
+        from ipfs_kit.ledger import check
+
         if vkey is not None:
             return check.verify_proof(text, vkey)
         for log in LOGS:
@@ -415,6 +419,8 @@ class Ledger:
             against: Texts of older signed checkpoints that the logs must extend.
             progress: Called with records done and in all.
         """
+        from ipfs_kit.ledger import verify
+
         return verify.verify_ledger(
             self.directory,
             self._state.query,
