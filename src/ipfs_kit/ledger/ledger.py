@@ -38,7 +38,6 @@ from ipfs_kit.ledger.segments import Segments
 
 if TYPE_CHECKING:
     from ipfs_kit.ledger import check, verify
-    from ipfs_kit.ledger import check, verify
     from ipfs_kit.ledger.receipts import Effect
 
 _log = logging.getLogger(__name__)
@@ -402,7 +401,6 @@ class Ledger:
         from ipfs_kit.ledger import check
 
         # The verifier is a program of its own: loaded at use, it can also be run with ``python -m``.
-        from ipfs_kit.ledger import check
 
         if vkey is not None:
             return check.verify_proof(text, vkey)
@@ -423,8 +421,6 @@ class Ledger:
             against: Texts of older signed checkpoints that the logs must extend.
             progress: Called with records done and in all.
         """
-        from ipfs_kit.ledger import verify
-
         from ipfs_kit.ledger import verify
 
         return verify.verify_ledger(
