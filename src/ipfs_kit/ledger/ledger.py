@@ -400,8 +400,6 @@ class Ledger:
         # At use: ``python -m ipfs_kit.ledger.check`` must not find itself imported by its own package.
         from ipfs_kit.ledger import check
 
-        # The verifier is a program of its own: loaded at use, it can also be run with ``python -m``.
-
         if vkey is not None:
             return check.verify_proof(text, vkey)
         for log in LOGS:
