@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_PHASES = ("whole", "intent", "outcome")
+"""Names of a record's phases, by number."""
 
 
 class Views:
@@ -56,6 +58,7 @@ class Views:
             after=_first(record.after),
             duration_us=record.duration_us,
             parent=record.parent.hex() if record.parent else None,
+            phase=_PHASES[record.phase],
         )
 
     def effect(self, effect: Any) -> Any:

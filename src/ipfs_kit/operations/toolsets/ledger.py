@@ -12,6 +12,7 @@ from uuid import UUID
 
 from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
+from ipfs_kit.ledger.record import INTENT, OUTCOME
 from ipfs_kit.ledger.sandbox import Limits
 from ipfs_kit.ledger.segments import SealPolicy
 from ipfs_kit.operations.arguments import Arg
@@ -44,6 +45,7 @@ class OpInfo:
         after: CID after.
         duration_us: Time to the commit, microseconds.
         parent: Op that caused it.
+        phase: ``whole``, or ``intent`` and ``outcome`` of an operation that acts outside the store.
     """
 
     op: str
@@ -63,11 +65,15 @@ class OpInfo:
     after: CID | None
     duration_us: int
     parent: str | None
+    phase: str
 
 
 @dataclass(frozen=True, slots=True)
 class OpPage:
-    """A page of ops, oldest first; ``cursor`` continues from where it ended."""
+    """A page of ops, oldest first; ``cursor`` continues from where it ended.
+
+    An intent whose outcome is on the same page has no row of its own, so a page may hold fewer ops than records it covers.
+    """
 
     ops: list[OpInfo]
     cursor: str
@@ -102,11 +108,14 @@ def ledger_tail(
     """Return the newest ops of a log, or those after a cursor."""
     size = ctx.engine.ledger.size(log)
     start = max(0, size - limit) if cursor is None else _index(cursor)
+    records = list(ctx.engine.ledger.read(log, start, min(size, start + limit)))
+    done = {record.op_id for _, record in records if record.phase == OUTCOME}
     ops = [
         ctx.engine.views.op(log, index, record)
-        for index, record in ctx.engine.ledger.read(log, start, min(size, start + limit))
+        for index, record in records
+        if record.phase != INTENT or record.op_id not in done
     ]
-    return OpPage(ops, str(start + len(ops)))
+    return OpPage(ops, str(start + len(records)))
 
 
 @operation("ledger.show", Mode.READ, "ledger:read")
