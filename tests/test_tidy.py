@@ -40,7 +40,7 @@ ADAPTER_LINES_MAX = 120
 
 # Larger than the limit for the stated reason; a ratchet: numbers may only go down.
 MODULE_RATCHET: dict[str, int] = {
-    "ipfs_kit/operations/namespaces.py": 1100,  # generated: one typed method an operation
+    "ipfs_kit/operations/namespaces.py": 940,  # generated: one typed method an operation
 }
 FUNCTION_RATCHET: dict[str, int] = {}
 
@@ -107,7 +107,7 @@ def test_modules_stay_one_idea_long() -> None:
     )
     over = {n: s for n, s in sizes.items() if s > MODULE_RATCHET.get(n, MODULE_LINES_MAX)}
     assert not over, f"split, or state the reason in MODULE_RATCHET: {over}"
-    stale = [n for n, limit in MODULE_RATCHET.items() if sizes.get(n, 0) < limit - 250]
+    stale = [n for n, limit in MODULE_RATCHET.items() if sizes.get(n, 0) < limit - 20]
     assert not stale, f"lower the ratchet: {stale}"
     fat = {n: s for n, s in sizes.items() if n.startswith("ipfs_kit_py/") and s > ADAPTER_LINES_MAX}
     assert not fat, f"an adapter holds no logic: {fat}"
