@@ -8,25 +8,19 @@ import os
 import sys
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ipfs_kit.errors import InvalidInput, NotFound
 from ipfs_kit.operations.arguments import Param
 from ipfs_kit.operations.catalogue import CATALOGUE, Operation
 from ipfs_kit.surfaces.cli.commands import Command
+from ipfs_kit.surfaces.parsing import Parser
 
 if TYPE_CHECKING:
     from ipfs_kit.surfaces.cli.main import Globals
 
 STDIN_BYTES_MAX = 64 << 20
 """Most content read into one argument from a file or standard input (64 MiB); ``add`` and ``put`` stream instead."""
-
-
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ours."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(f"{message}\nusage: {self.format_usage().removeprefix('usage: ').strip()}")
 
 
 def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], options: Globals) -> int:
@@ -100,7 +94,7 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
     Returns:
         A parser that raises ``InvalidInput``.
     """
-    parser = _Parser(
+    parser = Parser(
         prog=f"ipfs-kit {' '.join(key)}", description=operation.description, add_help=False, allow_abbrev=False
     )
     for param in operation.params:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import ipaddress
 import secrets
 import signal
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from ipfs_kit.errors import InvalidInput, Unavailable
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.surfaces.http.auth import owner_token
+from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.process import tune_server
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(message)
 
 
 def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float) -> int:
@@ -33,7 +27,7 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     Returns:
         Exit status 0.
     """
-    parser = _Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
+    parser = Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--port", type=int, default=8420, help="port; 0 picks a free one (default 8420)")
     parser.add_argument(

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from typing import NoReturn
 
-from ipfs_kit.errors import InvalidInput
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.surfaces.mcp.tools import offered
+from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.process import tune_server
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InvalidInput(message)
 
 
 def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float) -> int:
@@ -29,7 +22,7 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
     Returns:
         Exit status 0.
     """
-    parser = _Parser(prog="ipfs-kit mcp", description="Serve the Model Context Protocol over stdio.")
+    parser = Parser(prog="ipfs-kit mcp", description="Serve the Model Context Protocol over stdio.")
     parser.add_argument("--as", dest="principal", metavar="NAME", help="name the agent's calls are recorded under")
     parser.add_argument(
         "--scope",
