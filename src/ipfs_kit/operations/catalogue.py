@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.operations.arguments import Param, json_schema, params_of
+from ipfs_kit.operations.places import Places
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -59,6 +60,7 @@ class Operation:
         external: Its effect lies outside ``state.db``: an intent is recorded before it and an outcome after.
         target: Names the object for the record and for authorisation, from the bound arguments.
         aliases: Published names that this operation serves.
+        places: What it touches; an operation that declares nothing is refused to every narrowed scope.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Operation:
     external: bool = False
     target: Callable[[Mapping[str, Any]], str | None] | None = None
     aliases: tuple[str, ...] = field(default=())
+    places: Places | None = None
 
     def __post_init__(self) -> None:
         toolset, _, verb = self.name.partition(".")

@@ -20,6 +20,7 @@ from ipfs_kit.operations.context import Context, Progress
 from ipfs_kit.operations.once import Once, undone_on_failure
 from ipfs_kit.operations.principal import Principal, authorise
 from ipfs_kit.operations.results import Result
+from ipfs_kit.operations.scopes import judge
 
 if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
@@ -158,6 +159,8 @@ class Dispatcher:
             if not operation.offered_to(caller.surface):
                 raise Denied(f"{operation.name} names local paths and is not offered over {caller.surface}")
             self._authorise(caller.principal, operation, target)
+            if caller.principal.grants:
+                judge(self._engine, caller.principal, operation, bound)
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:

@@ -383,7 +383,7 @@ class Bucket(Namespace):
         return found
 
     def list(self, *, cursor: str | None = None, limit: int = 1000) -> BucketPage:
-        """List the buckets of the store by name.
+        """List the buckets of the store by name; callers confined to some see those alone.
 
         Args:
             cursor: Where to continue.

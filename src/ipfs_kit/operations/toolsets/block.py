@@ -12,6 +12,7 @@ from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import Everywhere, Nowhere
 
 Codec = Literal["raw", "dag-pb", "dag-cbor", "dag-json"]
 Hash = Literal["sha2-256", "blake3"]
@@ -76,7 +77,9 @@ BASES = ("base16", "base32", "base36", "base58btc", "base64url")
 """Bases a CID is shown in."""
 
 
-@operation("block.cid", Mode.READ, "block:read", aliases=("cid_format",))
+@operation(
+    "block.cid", Mode.READ, "block:read", aliases=("cid_format",), places=Nowhere("converts the text of an address")
+)
 def block_cid(
     ctx: Context,
     cid: Annotated[CID, Arg("the CID to explain or convert", positional=True)],
@@ -109,6 +112,7 @@ def block_cid(
     "block:write",
     idempotent=True,
     irreversible="nothing refers to a lone block; gc removes it unless pinned",
+    places=Everywhere("tells whether the block is there already"),
 )
 def block_put(
     ctx: Context,
@@ -132,13 +136,13 @@ def block_put(
     return info
 
 
-@operation("block.get", Mode.READ, "block:read")
+@operation("block.get", Mode.READ, "block:read", places=Everywhere("reads any block by its CID"))
 def block_get(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> bytes:
     """Return the verified bytes of one block."""
     return ctx.engine.blocks.get(cid)
 
 
-@operation("block.stat", Mode.READ, "block:read")
+@operation("block.stat", Mode.READ, "block:read", places=Everywhere("looks any block up by its CID"))
 def block_stat(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
     """Return the size of one block without reading it."""
     return BlockInfo(cid, ctx.engine.blocks.size(cid))
@@ -150,6 +154,7 @@ def block_stat(ctx: Context, cid: Annotated[CID, Arg("the block's CID", position
     "block:delete",
     destructive=True,
     irreversible="the bytes are gone; add them again from their source",
+    places=Everywhere("removes any unused block"),
 )
 def block_rm(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
     """Remove one block that nothing in the store refers to."""
@@ -170,7 +175,7 @@ def block_rm(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional
     return info
 
 
-@operation("block.list", Mode.READ, "block:read", aliases=("refs_local",))
+@operation("block.list", Mode.READ, "block:read", aliases=("refs_local",), places=Everywhere("lists all blocks"))
 def block_list(
     ctx: Context,
     cursor: Annotated[str | None, Arg("where to continue")] = None,

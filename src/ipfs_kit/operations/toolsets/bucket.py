@@ -9,6 +9,7 @@ from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, Buck
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import READ, WRITE, Nowhere, Touch
 
 Name = Annotated[str, Arg("the bucket's name", positional=True)]
 
@@ -25,7 +26,15 @@ def _name(bound: Any) -> str:
     return str(bound["name"])
 
 
-@operation("bucket.create", Mode.WRITE, "bucket:write", undo="ref", target=_name, aliases=("create_bucket",))
+@operation(
+    "bucket.create",
+    Mode.WRITE,
+    "bucket:write",
+    undo="ref",
+    target=_name,
+    aliases=("create_bucket",),
+    places=(Touch("name", WRITE, whole=True),),
+)
 def bucket_create(
     ctx: Context,
     name: Name,
@@ -46,25 +55,50 @@ def bucket_create(
     return info
 
 
-@operation("bucket.list", Mode.READ, "bucket:read", aliases=("get_buckets",))
+@operation(
+    "bucket.list",
+    Mode.READ,
+    "bucket:read",
+    aliases=("get_buckets",),
+    places=Nowhere("shows only the buckets the caller may read"),
+)
 def bucket_list(
     ctx: Context,
     cursor: Annotated[str | None, Arg("where to continue")] = None,
     limit: Annotated[int, Arg("buckets per page", minimum=1, maximum=10_000)] = 1000,
 ) -> BucketPage:
-    """List the buckets of the store by name."""
+    """List the buckets of the store by name; callers confined to some see those alone."""
+    named = ctx.principal.buckets("bucket:read")
+    if named is not None:
+        here = [name for name in named if name > (cursor or "") and ctx.engine.buckets.exists(name)]
+        infos = [ctx.engine.buckets.info(name) for name in here[:limit]]
+        return BucketPage(infos, here[limit - 1] if len(here) > limit else None)
     found, after = ctx.engine.buckets.list(after=cursor, limit=limit)
     return BucketPage(list(found), after)
 
 
-@operation("bucket.info", Mode.READ, "bucket:read", target=_name, aliases=("get_bucket_details",))
+@operation(
+    "bucket.info",
+    Mode.READ,
+    "bucket:read",
+    target=_name,
+    aliases=("get_bucket_details",),
+    places=(Touch("name", READ, whole=True),),
+)
 def bucket_info(ctx: Context, name: Name) -> BucketInfo:
     """Return what is known of a bucket: type, head, files, bytes."""
     return ctx.engine.buckets.info(name)
 
 
 @operation(
-    "bucket.delete", Mode.WRITE, "bucket:delete", destructive=True, undo="ref", target=_name, aliases=("delete_bucket",)
+    "bucket.delete",
+    Mode.WRITE,
+    "bucket:delete",
+    destructive=True,
+    undo="ref",
+    target=_name,
+    aliases=("delete_bucket",),
+    places=(Touch("name", WRITE, whole=True),),
 )
 def bucket_delete(
     ctx: Context, name: Name, force: Annotated[bool, Arg("also when it still holds files or commits")] = False
@@ -82,6 +116,7 @@ def bucket_delete(
     target=_name,
     external=True,
     irreversible="the key is destroyed; no copy of the content can be decrypted again",
+    places=(Touch("name", WRITE, whole=True),),
 )
 def bucket_erase(ctx: Context, name: Name) -> BucketInfo:
     """Destroy the key of a sealed bucket, so that nothing in it can ever be read again."""

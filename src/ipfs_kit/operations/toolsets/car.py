@@ -17,6 +17,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect
+from ipfs_kit.operations.places import Everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class CarInfo:
     size: int
 
 
-@operation("car.export", Mode.READ, "block:read")
+@operation("car.export", Mode.READ, "block:read", places=Everywhere("reads any graph by its CID"))
 def car_export(
     ctx: Context,
     path: Annotated[str, Arg("a CID, or CID/path: the archive's root", positional=True)],
@@ -69,7 +70,14 @@ def car_export(
     return CarInfo(root, [root], count, size)
 
 
-@operation("car.import", Mode.WRITE, "block:write", idempotent=True, undo="inverse")
+@operation(
+    "car.import",
+    Mode.WRITE,
+    "block:write",
+    idempotent=True,
+    undo="inverse",
+    places=Everywhere("stores blocks outside all buckets"),
+)
 def car_import(
     ctx: Context,
     path: Annotated[str, Arg("CAR file to read", local=True, positional=True)],

@@ -16,6 +16,7 @@ from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import Everywhere
 from ipfs_kit.operations.toolsets.block import BlockInfo
 
 Reference = Annotated[str, Arg("a CID, or CID/path through IPLD or UnixFS names", positional=True)]
@@ -86,6 +87,7 @@ def read_node(text: str) -> Any:
     "block:write",
     idempotent=True,
     irreversible="nothing refers to a lone node; gc removes it unless pinned",
+    places=Everywhere("stores a block outside all buckets"),
 )
 def dag_put(
     ctx: Context,
@@ -105,7 +107,7 @@ def dag_put(
     return info
 
 
-@operation("dag.get", Mode.READ, "block:read")
+@operation("dag.get", Mode.READ, "block:read", places=Everywhere("reads any node by its CID"))
 def dag_get(ctx: Context, path: Reference) -> Any:
     """Return the node a path leads to, as dag-json values."""
     value = get_value(ctx.engine.blocks.get, path)
@@ -123,21 +125,21 @@ def _data_model(node: PBNode) -> dict[str, Any]:
     return {"Links": links} if node.data is None else {"Data": node.data, "Links": links}
 
 
-@operation("dag.resolve", Mode.READ, "block:read")
+@operation("dag.resolve", Mode.READ, "block:read", places=Everywhere("reads any node by its CID"))
 def dag_resolve(ctx: Context, path: Reference) -> Resolved:
     """Return the CID a path leads to and what remains of the path inside that block."""
     found = resolve(ctx.engine.blocks.get, path)
     return Resolved(found.cid, "/".join(found.remainder))
 
 
-@operation("dag.links", Mode.READ, "block:read", aliases=("refs",))
+@operation("dag.links", Mode.READ, "block:read", aliases=("refs",), places=Everywhere("reads any node by its CID"))
 def dag_links(ctx: Context, path: Reference) -> LinkPage:
     """List the children of the block a path leads to."""
     found = resolve(ctx.engine.blocks.get, path)
     return LinkPage(found.cid, links(found.cid, ctx.engine.blocks.get(found.cid)))
 
 
-@operation("dag.stat", Mode.READ, "block:read")
+@operation("dag.stat", Mode.READ, "block:read", places=Everywhere("reads any graph by its CID"))
 def dag_stat(ctx: Context, path: Reference) -> DagStat:
     """Count the distinct blocks below a path and their bytes."""
     root = resolve(ctx.engine.blocks.get, path).cid

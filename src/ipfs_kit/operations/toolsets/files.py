@@ -12,6 +12,7 @@ from ipfs_kit.ipld import CID
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import READ, WRITE, Touch
 from ipfs_kit.operations.results import Content
 
 Path = Annotated[str, Arg("BUCKET:/path", positional=True)]
@@ -74,7 +75,13 @@ class GetInfo:
 
 
 @operation(
-    "files.put", Mode.WRITE, "files:write", undo="merge", target=lambda b: str(b["path"]), aliases=("upload_to_bucket",)
+    "files.put",
+    Mode.WRITE,
+    "files:write",
+    undo="merge",
+    target=lambda b: str(b["path"]),
+    aliases=("upload_to_bucket",),
+    places=(Touch("path", WRITE),),
 )
 def files_put(
     ctx: Context,
@@ -116,7 +123,9 @@ def files_put(
     )
 
 
-@operation("files.get", Mode.READ, "files:read", target=_path, aliases=("download_from_bucket",))
+@operation(
+    "files.get", Mode.READ, "files:read", target=_path, aliases=("download_from_bucket",), places=(Touch("path", READ),)
+)
 def files_get(
     ctx: Context,
     path: AnyState,
@@ -161,7 +170,7 @@ def content_of(cid: CID, size: int, open_reader: Any, offset: int, length: int |
     return Content(cid, size, start, count, chunks)
 
 
-@operation("files.read", Mode.READ, "files:read", target=_path)
+@operation("files.read", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),))
 def files_read(
     ctx: Context,
     path: AnyState,
@@ -182,7 +191,15 @@ Text = Annotated[str | None, Arg("the content as text", content=True)]
 Data = Annotated[bytes | None, Arg("the content as bytes", content=True)]
 
 
-@operation("files.write", Mode.WRITE, "files:write", idempotent=True, undo="merge", target=_path)
+@operation(
+    "files.write",
+    Mode.WRITE,
+    "files:write",
+    idempotent=True,
+    undo="merge",
+    target=_path,
+    places=(Touch("path", WRITE),),
+)
 def files_write(
     ctx: Context,
     path: Path,
@@ -207,7 +224,7 @@ def files_write(
     return applied
 
 
-@operation("files.append", Mode.WRITE, "files:write", undo="merge", target=_path)
+@operation("files.append", Mode.WRITE, "files:write", undo="merge", target=_path, places=(Touch("path", WRITE),))
 def files_append(ctx: Context, path: Path, text: Text = None, data: Data = None) -> Applied:
     """Add bytes to the end of a file without storing the rest of it again."""
     content = _given(text, data)
@@ -216,7 +233,7 @@ def files_append(ctx: Context, path: Path, text: Text = None, data: Data = None)
     return applied
 
 
-@operation("files.edit", Mode.WRITE, "files:write", undo="merge", target=_path)
+@operation("files.edit", Mode.WRITE, "files:write", undo="merge", target=_path, places=(Touch("path", READ | WRITE),))
 def files_edit(
     ctx: Context,
     path: Path,
@@ -247,7 +264,9 @@ EDIT_BYTES_MAX = 16 << 20
 """Largest text edited in memory (16 MiB)."""
 
 
-@operation("files.list", Mode.READ, "files:read", target=_path, aliases=("list_bucket_files",))
+@operation(
+    "files.list", Mode.READ, "files:read", target=_path, aliases=("list_bucket_files",), places=(Touch("path", READ),)
+)
 def files_list(
     ctx: Context,
     path: AnyState,
@@ -258,13 +277,13 @@ def files_list(
     return ctx.engine.buckets.ls(path, after=cursor, limit=limit)
 
 
-@operation("files.stat", Mode.READ, "files:read", target=_path)
+@operation("files.stat", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),))
 def files_stat(ctx: Context, path: AnyState) -> Stat:
     """Return kind, size, CID and metadata of one entry."""
     return ctx.engine.buckets.stat(path)
 
 
-@operation("files.mkdir", Mode.WRITE, "files:write", undo="merge", target=_path)
+@operation("files.mkdir", Mode.WRITE, "files:write", undo="merge", target=_path, places=(Touch("path", WRITE),))
 def files_mkdir(
     ctx: Context,
     path: Path,
@@ -283,6 +302,7 @@ def files_mkdir(
     undo="merge",
     target=_path,
     aliases=("delete_bucket_file",),
+    places=(Touch("path", WRITE),),
 )
 def files_rm(
     ctx: Context, path: Path, recursive: Annotated[bool, Arg("also a folder with all it holds", flag="r")] = False
@@ -292,7 +312,15 @@ def files_rm(
     return applied
 
 
-@operation("files.rmdir", Mode.WRITE, "files:delete", destructive=True, undo="merge", target=_path)
+@operation(
+    "files.rmdir",
+    Mode.WRITE,
+    "files:delete",
+    destructive=True,
+    undo="merge",
+    target=_path,
+    places=(Touch("path", WRITE),),
+)
 def files_rmdir(ctx: Context, path: Path) -> Applied:
     """Remove an empty folder."""
     applied: Applied = ctx.commit(lambda: ctx.engine.buckets.rmdir(path))
@@ -304,21 +332,44 @@ Destination = Annotated[str, Arg("BUCKET:/path to create", positional=True)]
 Overwrite = Annotated[bool, Arg("replace what is there", flag="f")]
 
 
-@operation("files.mv", Mode.WRITE, "files:write", destructive=True, undo="merge", target=_two_paths)
+@operation(
+    "files.mv",
+    Mode.WRITE,
+    "files:write",
+    destructive=True,
+    undo="merge",
+    target=_two_paths,
+    places=(Touch("source", READ | WRITE), Touch("destination", WRITE)),
+)
 def files_mv(ctx: Context, source: Source, destination: Destination, overwrite: Overwrite = False) -> Applied:
     """Move or rename a file or folder by relinking it."""
     applied: Applied = ctx.commit(lambda: ctx.engine.buckets.mv(source, destination, overwrite=overwrite))
     return applied
 
 
-@operation("files.cp", Mode.WRITE, "files:write", undo="merge", target=_two_paths)
+@operation(
+    "files.cp",
+    Mode.WRITE,
+    "files:write",
+    undo="merge",
+    target=_two_paths,
+    places=(Touch("source", READ), Touch("destination", WRITE)),
+)
 def files_cp(ctx: Context, source: Source, destination: Destination, overwrite: Overwrite = False) -> Applied:
     """Copy a file or folder by reference; no content is stored twice."""
     applied: Applied = ctx.commit(lambda: ctx.engine.buckets.cp(source, destination, overwrite=overwrite))
     return applied
 
 
-@operation("files.set_metadata", Mode.WRITE, "files:write", idempotent=True, undo="merge", target=_path)
+@operation(
+    "files.set_metadata",
+    Mode.WRITE,
+    "files:write",
+    idempotent=True,
+    undo="merge",
+    target=_path,
+    places=(Touch("path", WRITE),),
+)
 def files_set_metadata(
     ctx: Context,
     path: Path,

@@ -18,6 +18,7 @@ from ipfs_kit.ledger.segments import SealPolicy
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import Everywhere
 
 Log = Annotated[Literal["main", "bulk"], Arg("main: changes, denials and audit; bulk: reads and measurements")]
 Op = Annotated[str, Arg("an op: its index in the main log, LOG:INDEX, or its id", positional=True)]
@@ -98,7 +99,9 @@ class SqlResult:
     elapsed_ms: float
 
 
-@operation("ledger.tail", Mode.READ, "ledger:read", aliases=("get_logs",))
+@operation(
+    "ledger.tail", Mode.READ, "ledger:read", aliases=("get_logs",), places=Everywhere("shows records of all callers")
+)
 def ledger_tail(
     ctx: Context,
     log: Log = "main",
@@ -118,14 +121,14 @@ def ledger_tail(
     return OpPage(ops, str(start + len(records)))
 
 
-@operation("ledger.show", Mode.READ, "ledger:read")
+@operation("ledger.show", Mode.READ, "ledger:read", places=Everywhere("shows any record"))
 def ledger_show(ctx: Context, op: Op) -> OpInfo:
     """Return one op with its arguments and effect."""
     log, index = ctx.engine.find_op(op)
     return ctx.engine.views.op(log, index, ctx.engine.ledger.record_at(log, index))
 
 
-@operation("ledger.sql", Mode.READ, "ledger:sql")
+@operation("ledger.sql", Mode.READ, "ledger:sql", places=Everywhere("queries records of all callers"))
 def ledger_sql(
     ctx: Context,
     query: Annotated[str, Arg("one SELECT over the view ops", positional=True)],
@@ -172,7 +175,7 @@ class ProofInfo:
     proof: str
 
 
-@operation("ledger.prove", Mode.READ, "ledger:read")
+@operation("ledger.prove", Mode.READ, "ledger:read", places=Everywhere("shows any record"))
 def ledger_prove(ctx: Context, op: Op) -> ProofInfo:
     """Return a proof, checkable without this store, that an op is in the log; publishes a checkpoint if needed."""
     log, index = ctx.engine.find_op(op)
@@ -197,7 +200,7 @@ class ProofCheck:
     size: int
 
 
-@operation("ledger.check_proof", Mode.READ, "ledger:read")
+@operation("ledger.check_proof", Mode.READ, "ledger:read", places=Everywhere("reads the log's key"))
 def ledger_check_proof(
     ctx: Context,
     proof: Annotated[str, Arg("text of the proof", positional=True, content=True)],
@@ -223,7 +226,7 @@ class LedgerReport:
     findings: list[str]
 
 
-@operation("ledger.verify", Mode.READ, "ledger:read")
+@operation("ledger.verify", Mode.READ, "ledger:read", places=Everywhere("reads the whole ledger"))
 def ledger_verify(
     ctx: Context,
     against: Annotated[str | None, Arg("text of an older signed checkpoint this log must extend", content=True)] = None,
@@ -260,7 +263,7 @@ class CheckpointInfo:
     text: str
 
 
-@operation("ledger.checkpoint", Mode.READ, "ledger:read")
+@operation("ledger.checkpoint", Mode.READ, "ledger:read", places=Everywhere("publishes the whole log"))
 def ledger_checkpoint(ctx: Context, log: Log = "main") -> CheckpointInfo:
     """Publish what is recorded so far and return the signed checkpoint; keep it to detect any later rewriting."""
     found = ctx.engine.ledger.checkpoint(log)
@@ -282,7 +285,7 @@ class VkeyInfo:
     vkey: str
 
 
-@operation("ledger.vkey", Mode.READ, "ledger:read")
+@operation("ledger.vkey", Mode.READ, "ledger:read", places=Everywhere("reads the log's key"))
 def ledger_vkey(ctx: Context, log: Log = "main") -> VkeyInfo:
     """Return the origin and verifier key of a log."""
     return VkeyInfo(log, ctx.engine.ledger.origin(log), ctx.engine.ledger.vkey(log))
@@ -308,6 +311,7 @@ class SealInfo:
     idempotent=True,
     external=True,
     irreversible="records only move into an immutable segment",
+    places=Everywhere("moves the whole log"),
 )
 def ledger_seal(ctx: Context, log: Log = "main") -> SealInfo:
     """Move all published records of a log into compressed Parquet segments."""

@@ -15,6 +15,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect, remove_pin
+from ipfs_kit.operations.places import Everywhere
 
 Kind = Literal["recursive", "direct"]
 Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
@@ -43,7 +44,15 @@ class PinPage:
     cursor: int | None
 
 
-@operation("pin.add", Mode.WRITE, "pin:write", idempotent=True, undo="inverse", aliases=("add_pin",))
+@operation(
+    "pin.add",
+    Mode.WRITE,
+    "pin:write",
+    idempotent=True,
+    undo="inverse",
+    aliases=("add_pin",),
+    places=Everywhere("keeps any graph by its CID"),
+)
 def pin_add(
     ctx: Context,
     path: Reference,
@@ -70,7 +79,15 @@ def pin_add(
     return info
 
 
-@operation("pin.rm", Mode.WRITE, "pin:write", destructive=True, undo="inverse", aliases=("remove_pin",))
+@operation(
+    "pin.rm",
+    Mode.WRITE,
+    "pin:write",
+    destructive=True,
+    undo="inverse",
+    aliases=("remove_pin",),
+    places=Everywhere("lets go of any graph by its CID"),
+)
 def pin_rm(
     ctx: Context, pin: Annotated[str, Arg("a pinned CID, CID/path, or the label of a pin", positional=True)]
 ) -> PinInfo:
@@ -83,7 +100,7 @@ def pin_rm(
     return removed
 
 
-@operation("pin.list", Mode.READ, "pin:read", aliases=("get_pins",))
+@operation("pin.list", Mode.READ, "pin:read", aliases=("get_pins",), places=Everywhere("lists pins of all content"))
 def pin_list(
     ctx: Context,
     kind: Annotated[Kind | None, Arg("only pins of this kind")] = None,

@@ -30,6 +30,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, Surface, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect
+from ipfs_kit.operations.places import Everywhere
 from ipfs_kit.operations.results import Content
 from ipfs_kit.operations.toolsets.files import GetInfo, content_of
 
@@ -86,20 +87,34 @@ class AddInfo:
 
 
 @operation(
-    "store.init", Mode.WRITE, "store:admin", idempotent=True, irreversible="delete the directory to remove a store"
+    "store.init",
+    Mode.WRITE,
+    "store:admin",
+    idempotent=True,
+    irreversible="delete the directory to remove a store",
+    places=Everywhere("names the whole store"),
 )
 def store_init(ctx: Context) -> StoreInfo:
     """Create the store's directory, keys and logs, or confirm that they are there."""
     return ctx.engine.views.store()
 
 
-@operation("store.info", Mode.READ, "store:read", aliases=("get_system_status",))
+@operation(
+    "store.info", Mode.READ, "store:read", aliases=("get_system_status",), places=Everywhere("counts the whole store")
+)
 def store_info(ctx: Context) -> StoreInfo:
     """Return the store's path, identity and sizes."""
     return ctx.engine.views.store()
 
 
-@operation("store.add", Mode.WRITE, "block:write", idempotent=True, undo="inverse")
+@operation(
+    "store.add",
+    Mode.WRITE,
+    "block:write",
+    idempotent=True,
+    undo="inverse",
+    places=Everywhere("stores blocks outside all buckets"),
+)
 def store_add(
     ctx: Context,
     path: Annotated[str, Arg("local file or folder, or - for standard input", local=True, positional=True)],
@@ -176,7 +191,7 @@ def _entry(ctx: Context, path: str) -> Entry:
     return entry_of(found.cid, ctx.engine.blocks.get)
 
 
-@operation("store.cat", Mode.READ, "block:read")
+@operation("store.cat", Mode.READ, "block:read", places=Everywhere("reads any file by its CID"))
 def store_cat(
     ctx: Context,
     path: Reference,
@@ -190,14 +205,14 @@ def store_cat(
     return content_of(entry.cid, entry.size, lambda: open_file(entry.cid, ctx.engine.blocks.get), offset, length)
 
 
-@operation("store.stat", Mode.READ, "block:read")
+@operation("store.stat", Mode.READ, "block:read", places=Everywhere("reads any file by its CID"))
 def store_stat(ctx: Context, path: Reference) -> Stat:
     """Return kind, size and CID of what a CID path leads to."""
     entry = _entry(ctx, path)
     return Stat(path, path.rpartition("/")[2], str(entry.kind), entry.cid, entry.size, entry.tsize)
 
 
-@operation("store.ls", Mode.READ, "block:read")
+@operation("store.ls", Mode.READ, "block:read", places=Everywhere("reads any folder by its CID"))
 def store_ls(
     ctx: Context,
     path: Reference,
@@ -233,7 +248,7 @@ def cursor_bytes(cursor: str | None) -> bytes | None:
         raise InvalidInput("a cursor is the text a page returned") from exc
 
 
-@operation("store.get", Mode.READ, "block:read")
+@operation("store.get", Mode.READ, "block:read", places=Everywhere("reads any file by its CID"))
 def store_get(
     ctx: Context,
     path: Reference,
@@ -283,6 +298,7 @@ class GcInfo:
     idempotent=True,
     external=True,
     irreversible="removed blocks were referenced by nothing; add their source again",
+    places=Everywhere("removes blocks of the whole store"),
 )
 def store_gc(
     ctx: Context, dry_run: Annotated[bool, Arg("say what would be removed, and remove nothing")] = False
@@ -325,7 +341,7 @@ class VerifyReport:
     faults: list[Fault]
 
 
-@operation("store.verify", Mode.READ, "store:read")
+@operation("store.verify", Mode.READ, "store:read", places=Everywhere("reads the whole store"))
 def store_verify(ctx: Context) -> VerifyReport:
     """Check every byte of packs, index, pins, buckets, keys and ledger; changes nothing.
 
@@ -362,6 +378,7 @@ class RepairReport:
     idempotent=True,
     external=True,
     irreversible="it rebuilds derived files and sets damaged bytes aside",
+    places=Everywhere("mends the whole store"),
 )
 def store_repair(ctx: Context) -> RepairReport:
     """Mend what verification finds: rebuild indexes, set damage aside, and name what only a backup brings back."""

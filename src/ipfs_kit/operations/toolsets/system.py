@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ipfs_kit._version import __version__
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, operation
 from ipfs_kit.operations.context import Context
+from ipfs_kit.operations.places import Everywhere, Nowhere
 
 DEPENDENCIES = {
     "apsw": "core",
@@ -48,7 +49,13 @@ class OperationList:
     operations: list[OperationInfo]
 
 
-@operation("system.operations", Mode.READ, "system:read", aliases=("list_mcp_tools", "list_all_mcp_tools"))
+@operation(
+    "system.operations",
+    Mode.READ,
+    "system:read",
+    aliases=("list_mcp_tools", "list_all_mcp_tools"),
+    places=Nowhere("lists what this build offers"),
+)
 def system_operations(ctx: Context) -> OperationList:
     """List every operation, what it needs and whether it can be undone."""
     return OperationList(
@@ -82,7 +89,7 @@ class DoctorReport:
     dependencies: dict[str, str]
 
 
-@operation("system.doctor", Mode.READ, "system:read")
+@operation("system.doctor", Mode.READ, "system:read", places=Nowhere("reports on the installation"))
 def system_doctor(ctx: Context) -> DoctorReport:
     """Report versions, optional parts and free space; attach it to a bug report."""
     return DoctorReport(
@@ -124,6 +131,7 @@ class FormatInfo:
     "store:admin",
     idempotent=True,
     irreversible="older builds refuse newer formats; keep a backup",
+    places=Everywhere("changes the format of the store"),
 )
 def system_upgrade(ctx: Context) -> FormatInfo:
     """Bring the store to the newest format this build writes."""

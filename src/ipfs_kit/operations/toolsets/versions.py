@@ -13,6 +13,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import undo_effect, with_value
+from ipfs_kit.operations.places import PAST, READ, WRITE, OfOp, Touch
 
 Bucket = Annotated[str, Arg("the bucket, or BUCKET#session", positional=True)]
 State = Annotated[str, Arg("BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]", positional=True)]
@@ -90,7 +91,7 @@ def ref_list(page: RefPage) -> RefList:
     return RefList([RefInfo(ref.name.partition("/")[2], ref.value.commit) for ref in page.refs])
 
 
-@operation("versions.status", Mode.READ, "files:read", target=_bucket)
+@operation("versions.status", Mode.READ, "files:read", target=_bucket, places=(Touch("bucket", READ, whole=True),))
 def versions_status(
     ctx: Context, bucket: Bucket, limit: Annotated[int, Arg("most changes listed", minimum=1, maximum=100_000)] = 1000
 ) -> Status:
@@ -98,7 +99,15 @@ def versions_status(
     return ctx.engine.buckets.status(bucket, limit=limit)
 
 
-@operation("versions.commit", Mode.WRITE, "versions:write", idempotent=True, undo="ref", target=_bucket)
+@operation(
+    "versions.commit",
+    Mode.WRITE,
+    "versions:write",
+    idempotent=True,
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True),),
+)
 def versions_commit(
     ctx: Context,
     bucket: Bucket,
@@ -113,7 +122,7 @@ def versions_commit(
     return done
 
 
-@operation("versions.log", Mode.READ, "files:read")
+@operation("versions.log", Mode.READ, "files:read", places=(Touch("state", READ | PAST, whole=True),))
 def versions_log(
     ctx: Context,
     state: State,
@@ -126,7 +135,7 @@ def versions_log(
     return LogPage(commits, str(commits[-1].cid) if len(commits) == limit else None)
 
 
-@operation("versions.diff", Mode.READ, "files:read")
+@operation("versions.diff", Mode.READ, "files:read", places=(Touch("left", READ), Touch("right", READ)))
 def versions_diff(
     ctx: Context,
     left: Annotated[
@@ -148,7 +157,14 @@ Name = Annotated[str, Arg("its name", positional=True)]
 At = Annotated[str | None, Arg("the state it names; the present head when left out", positional=True)]
 
 
-@operation("versions.branch_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+@operation(
+    "versions.branch_create",
+    Mode.WRITE,
+    "versions:write",
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True, state="at"),),
+)
 def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Create a branch."""
     info: RefInfo = ctx.commit(
@@ -157,13 +173,23 @@ def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> Re
     return info
 
 
-@operation("versions.branch_list", Mode.READ, "files:read", target=_bucket)
+@operation(
+    "versions.branch_list", Mode.READ, "files:read", target=_bucket, places=(Touch("bucket", READ | PAST, whole=True),)
+)
 def branch_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the branches of a bucket."""
     return ref_list(ctx.engine.buckets.branches(bucket))
 
 
-@operation("versions.branch_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
+@operation(
+    "versions.branch_delete",
+    Mode.WRITE,
+    "versions:write",
+    destructive=True,
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True),),
+)
 def branch_delete(
     ctx: Context,
     bucket: Bucket,
@@ -177,7 +203,14 @@ def branch_delete(
     return info
 
 
-@operation("versions.tag_create", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+@operation(
+    "versions.tag_create",
+    Mode.WRITE,
+    "versions:write",
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True, state="at"),),
+)
 def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefInfo:
     """Give a commit a lasting name."""
     info: RefInfo = ctx.commit(
@@ -186,13 +219,23 @@ def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefIn
     return info
 
 
-@operation("versions.tag_list", Mode.READ, "files:read", target=_bucket)
+@operation(
+    "versions.tag_list", Mode.READ, "files:read", target=_bucket, places=(Touch("bucket", READ | PAST, whole=True),)
+)
 def tag_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the tags of a bucket."""
     return ref_list(ctx.engine.buckets.tags(bucket))
 
 
-@operation("versions.tag_delete", Mode.WRITE, "versions:write", destructive=True, undo="ref", target=_bucket)
+@operation(
+    "versions.tag_delete",
+    Mode.WRITE,
+    "versions:write",
+    destructive=True,
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True),),
+)
 def tag_delete(ctx: Context, bucket: Bucket, name: Name) -> RefInfo:
     """Delete a tag."""
     info: RefInfo = ctx.commit(
@@ -201,7 +244,15 @@ def tag_delete(ctx: Context, bucket: Bucket, name: Name) -> RefInfo:
     return info
 
 
-@operation("versions.checkout", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=_bucket)
+@operation(
+    "versions.checkout",
+    Mode.WRITE,
+    "versions:write",
+    destructive=True,
+    undo="merge",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True, state="target"),),
+)
 def versions_checkout(
     ctx: Context,
     bucket: Bucket,
@@ -214,7 +265,13 @@ def versions_checkout(
 
 
 @operation(
-    "versions.restore", Mode.WRITE, "versions:write", destructive=True, undo="merge", target=lambda b: str(b["path"])
+    "versions.restore",
+    Mode.WRITE,
+    "versions:write",
+    destructive=True,
+    undo="merge",
+    target=lambda b: str(b["path"]),
+    places=(Touch("path", WRITE, state="source"),),
 )
 def versions_restore(
     ctx: Context,
@@ -228,7 +285,14 @@ def versions_restore(
     return applied
 
 
-@operation("versions.merge", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+@operation(
+    "versions.merge",
+    Mode.WRITE,
+    "versions:write",
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE, whole=True, state="source"),),
+)
 def versions_merge(
     ctx: Context,
     bucket: Bucket,
@@ -243,7 +307,14 @@ def versions_merge(
     return done
 
 
-@operation("versions.revert", Mode.WRITE, "versions:write", undo="ref", target=_bucket)
+@operation(
+    "versions.revert",
+    Mode.WRITE,
+    "versions:write",
+    undo="ref",
+    target=_bucket,
+    places=(Touch("bucket", WRITE | PAST, whole=True),),
+)
 def versions_revert(
     ctx: Context,
     bucket: Bucket,
@@ -258,7 +329,7 @@ def versions_revert(
     return done
 
 
-@operation("versions.undo", Mode.WRITE, "versions:write", undo="merge")
+@operation("versions.undo", Mode.WRITE, "versions:write", undo="merge", places=OfOp("op"))
 def versions_undo(
     ctx: Context, op: Annotated[str, Arg("the op to take back: its index in the main log, or its id", positional=True)]
 ) -> Any:
