@@ -17,6 +17,7 @@
     │   └── Unauthenticated
     ├── Unavailable                             wait, or mend the environment
     │   ├── LockTimeout, Timeout, Cancelled, MissingExtra, StorageFailed, Unsupported
+    │   └── NoSpace                         (a StorageFailed) free disk space, or run ``gc``
     ├── IntegrityError                          bytes are not what their address says: run ``verify``
     │   └── FormatError                         a stored or received structure does not parse
     └── InternalError                           a defect: report it
@@ -68,6 +69,7 @@ class ErrorKind(StrEnum):
     INTEGRITY = "integrity"
     FORMAT = "format"
     INTERNAL = "internal"
+    NO_SPACE = "no_space"
 
 
 class KitError(Exception):
@@ -271,6 +273,12 @@ class StorageFailed(Unavailable):
     kind = ErrorKind.STORAGE_FAILED
 
 
+class NoSpace(StorageFailed):
+    """The disk or its quota is full; run ``gc`` or free disk space, then try again."""
+
+    kind = ErrorKind.NO_SPACE
+
+
 class Unsupported(Unavailable):
     """A known thing that this build or platform does not do."""
 
@@ -349,4 +357,5 @@ SURFACE_CODES: dict[ErrorKind, SurfaceCode] = {
     ErrorKind.INTEGRITY: _INTEGRITY,
     ErrorKind.FORMAT: _INTEGRITY,
     ErrorKind.INTERNAL: _INTERNAL,
+    ErrorKind.NO_SPACE: SurfaceCode(6, 507, -32010),
 }

@@ -9,6 +9,7 @@ It lists durable blocks only: the store writes a block's row after the pack's ``
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import threading
@@ -19,10 +20,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import lmdb
 
+from ipfs_kit.durable import faults
 from ipfs_kit.durable.files import make_dirs, remove, replace, storage_failed
 from ipfs_kit.durable.locks import FileLock
 from ipfs_kit.durable.shared import Registry
-from ipfs_kit.errors import IntegrityError, KitError, StorageFailed, Unavailable, Unsupported
+from ipfs_kit.errors import IntegrityError, KitError, NoSpace, StorageFailed, Unavailable, Unsupported
 
 T = TypeVar("T")
 
@@ -30,6 +32,8 @@ FORMAT_VERSION: Final = 1
 # Address space only: the file is sparse and grows with its rows, about 100 bytes each.
 _MAP_BYTES: Final = (1 << 40, 1 << 36, 1 << 33, 1 << 31)
 _READERS_MAX: Final = 1024
+# The lock file is mapped: a page of it without a block on the disk would end the process when the disk is full.
+_LOCK_BYTES: Final = 17 * 4096
 _DATABASES_MAX: Final = 32
 # None kept: a spare holds a reader slot, which a forked child would give back under its parent. Costs 0.15 us a read.
 _SPARE_TXNS: Final = 0
@@ -351,9 +355,13 @@ class Index:
                     tables = Txn(self, txn)
                     result = change(tables)
                     tables.flush()
+                    if faults.hook is not None:
+                        faults.hook("lmdb-commit", self.path)
                     return result
             except lmdb.Error as exc:
                 raise _translate(exc, self.path) from exc
+            except OSError as exc:
+                raise storage_failed("commit", self.path, exc) from exc
 
     def database(self, name: str, *, duplicates: bool = False) -> Any:
         """A named table of another component inside the index; it is lost and rebuilt with it.
@@ -456,6 +464,8 @@ _environments: Registry[lmdb.Environment] = Registry(lambda env: True)
 
 def _open_environment(path: str, options: dict[str, Any]) -> lmdb.Environment:
     last: Exception | None = None
+    if options.get("lock", True):
+        _allocate_lock(os.path.join(path, "lock.mdb"))
     for size in _MAP_BYTES:
         try:
             return lmdb.open(path, map_size=size, **options)
@@ -466,6 +476,20 @@ def _open_environment(path: str, options: dict[str, Any]) -> lmdb.Environment:
                 raise _translate(exc, path) from exc
             last = exc
     raise Unavailable(f"no address space for the block index {path}: raise 'ulimit -v'") from last
+
+
+def _allocate_lock(path: str) -> None:
+    """Give every page of the lock file its block; LMDB takes a longer file as room for more readers."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
+        try:
+            status = os.fstat(fd)
+            if status.st_size < _LOCK_BYTES or status.st_blocks * 512 < _LOCK_BYTES:
+                os.posix_fallocate(fd, 0, _LOCK_BYTES)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        raise storage_failed("allocate", path, exc) from exc
 
 
 _DAMAGED: Final = (
@@ -485,4 +509,9 @@ def _translate(error: lmdb.Error, path: str) -> KitError:
         return IntegrityError(f"the block index {path} is damaged ({error}): reopen the store, or remove cache/index")
     if isinstance(error, lmdb.MapFullError):
         return StorageFailed(f"the block index {path} outgrew its address space: reopen the store", path=path)
+    if os.strerror(errno.ENOSPC) in str(error) or os.strerror(errno.EDQUOT) in str(error):
+        return NoSpace(
+            f"the block index {path} has no room: run 'ipfs-kit gc' or free disk space, then reopen the store",
+            path=path,
+        )
     return StorageFailed(f"the block index {path} failed: {error}; free disk space, then reopen the store", path=path)

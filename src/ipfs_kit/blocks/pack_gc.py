@@ -13,6 +13,7 @@ from ipfs_kit.blocks.index import DOOMED, OPEN, SEALED, Place, Txn
 from ipfs_kit.blocks.pack_files import mapped, read_descriptor, walk
 from ipfs_kit.blocks.pack_layout import Frame, decode_start, kind_of, pack_name
 from ipfs_kit.blocks.pack_writer import PackWriter
+from ipfs_kit.errors import StorageFailed
 from ipfs_kit.ipld.cid import CID
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ipfs_kit.blocks.pack_files import PackFiles
     from ipfs_kit.blocks.pack_layout import Kind
     from ipfs_kit.blocks.windows import Windows
+    from ipfs_kit.durable.reserve import Reserve
 
 _U64: Final = struct.Struct(">Q")
 _BATCH: Final = 10_000
@@ -71,12 +73,14 @@ class Collecting:
         _sync_lock: threading.Lock
         _writers: dict[tuple[Kind, str | None], PackWriter]
         _by_id: dict[int, PackWriter]
+        _reserve: Reserve
 
         def sync(self) -> None:
             """See ``BlockStore.sync``."""
 
         def _writable(self) -> None: ...
         def _fail(self, error: BaseException) -> None: ...
+        def _cut_back(self, error: BaseException) -> None: ...
         def _writer(self, kind: Kind, domain: str | None) -> PackWriter: ...
 
     # -- marks and epochs ----------------------------------------------------------------------------------------
@@ -226,6 +230,10 @@ class Collecting:
             )
         return stats
 
+    def room_to_copy(self, size: int) -> bool:
+        """Whether the disk holds so many bytes more, with some left for the index and the record of the collection."""
+        return self._reserve.free() >= size + (self._reserve.low // 2 if size else 0)
+
     # -- compaction ----------------------------------------------------------------------------------------------
 
     def compact(self, pack_id: int) -> int | None:
@@ -251,6 +259,10 @@ class Collecting:
             return None
         try:
             freed = self._rewrite(pack_id)
+        except StorageFailed as exc:
+            self._fail(exc)
+            self._cut_back(exc)
+            raise
         finally:
             if owner is not None:
                 owner.close()

@@ -54,6 +54,8 @@ class Reading:
                 # Compaction moved it between the look and the read: the index already knows where.
                 self._files.forget(entry[0])
                 continue
+            if len(data) < entry[2] and self._unsynced(multihash) is None and self._index.lookup(multihash) is None:
+                break  # a failed write cut the unsynced end of the pack off between the look and the read
             return self._checked(cid, multihash, data, entry)
         raise block_not_found(cid)
 

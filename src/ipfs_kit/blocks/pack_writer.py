@@ -152,6 +152,11 @@ class PackWriter:
         return self.end >= PACK_BYTES_MAX or self.frames >= PACK_FRAMES_MAX
 
     @property
+    def waiting_bytes(self) -> int:
+        """Bytes not yet handed to the kernel."""
+        return self._buffered_bytes
+
+    @property
     def dirty(self) -> bool:
         """Whether some frame is not yet durable."""
         return self.end != self._file.synced or self._fresh
@@ -232,6 +237,16 @@ class PackWriter:
             self.end = found.end
         self.frames = len(found.frames)
         return found
+
+    def cut_back(self) -> None:
+        """After a refused write: give back what was appended since the last sync, on which nothing relies.
+
+        The bytes were never acknowledged nor listed, and the pack stays ours until it is closed, so the cut needs no
+        sync: a crash before it reaches the disk leaves a tail as any crash does. Only for a writer taken out of use.
+        """
+        self._buffers, self._buffered_bytes, self.buffered = [], 0, {}
+        self._file.cut_back()
+        self.end = self._file.size
 
     def seal(self) -> None:
         """Write the sidecar of a synced pack; nothing may be added afterwards.

@@ -26,9 +26,10 @@ from ipfs_kit.blocks.pack_reading import Entry, Reading
 from ipfs_kit.blocks.pack_writer import PackWriter
 from ipfs_kit.blocks.windows import Windows
 from ipfs_kit.durable.files import PathLike, make_dirs
+from ipfs_kit.durable.reserve import Reserve
 from ipfs_kit.durable.shared import Registry
 from ipfs_kit.durable.state import StateDB, Tx
-from ipfs_kit.errors import BudgetExceeded, IntegrityError, KitError, ReadOnly, StorageFailed, StoreNotFound
+from ipfs_kit.errors import BudgetExceeded, IntegrityError, KitError, NoSpace, ReadOnly, StorageFailed, StoreNotFound
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.codecs import RAW
 
@@ -65,6 +66,7 @@ class PackStore(Reading, Collecting, BlockStore):
         self._files = PackFiles(self._packs)
         self._index = Index(os.path.join(directory, "cache", "index"), read_only=read_only)
         self._scratch: Any = None
+        self._reserve = Reserve(directory)
         self._windows = Windows(directory, self._index, state.lock_timeout_s if state is not None else 30.0)
         self._lock = threading.Condition(threading.Lock())
         self._sync_lock = threading.Lock()
@@ -76,6 +78,7 @@ class PackStore(Reading, Collecting, BlockStore):
         self._pending_bytes = 0
         self._background: threading.Thread | None = None
         self._failure: str | None = None
+        self._failure_kind: type[StorageFailed] = StorageFailed
         self._closed = False
         self._forked = False
 
@@ -253,9 +256,12 @@ class PackStore(Reading, Collecting, BlockStore):
             self._writable()
             try:
                 self._sync()
+                return
             except BaseException as exc:
+                failed = exc
                 self._fail(exc)
-                raise
+        self._cut_back(failed)
+        raise failed
 
     def close(self) -> None:
         """Sync and give up one opening; the last one releases the packs for other processes to go on with."""
@@ -317,6 +323,23 @@ class PackStore(Reading, Collecting, BlockStore):
         fresh = self._not_indexed([item for item in chunk if not self._covers(self._unsynced(item[0]), item[1])])
         if not fresh:
             return 0
+        self._admit(fresh, domain)
+        try:
+            return self._take_in(fresh, domain)
+        except StorageFailed as exc:
+            if self._failure is not None:
+                self._cut_back(exc)
+            raise
+
+    def _admit(self, fresh: list[tuple[bytes, int, CID, bytes]], domain: str | None) -> None:
+        """Refuse what the disk has no room for while nothing of it is written, so that the store stays usable."""
+        size = sum(len(item[3]) for item in fresh)
+        if not self._reserve.credit(size):
+            waiting = sum(writer.waiting_bytes for writer in list(self._by_id.values()))
+            essential = domain is not None or all(item[1] != RAW for item in fresh)
+            self._reserve.admit(size + waiting, essential=essential)
+
+    def _take_in(self, fresh: list[tuple[bytes, int, CID, bytes]], domain: str | None) -> int:
         new = 0
         with self._lock:
             while self._too_much_pending() and self._background is not None:
@@ -482,13 +505,25 @@ class PackStore(Reading, Collecting, BlockStore):
         if self.read_only:
             raise ReadOnly(f"{self.directory} is open for reading only", path=self.directory)
         if self._failure is not None:
-            raise StorageFailed(f"{self.directory} failed earlier ({self._failure}): reopen the store")
+            raise self._failure_kind(f"{self.directory} failed earlier ({self._failure}): reopen the store")
 
     def _fail(self, error: BaseException) -> None:
         if self._failure is None:
             self._failure = str(error) or type(error).__name__
+            self._failure_kind = NoSpace if isinstance(error, NoSpace) else StorageFailed
             if self._state is not None:
-                self._state.poison(f"blocks are not durable: {self._failure}")
+                self._state.poison(f"blocks are not durable: {self._failure}", self._failure_kind)
+
+    def _cut_back(self, error: BaseException) -> None:
+        """After a failure: give back the space of blocks that were never made durable, so that nothing refers to them."""
+        with self._sync_lock, self._lock:
+            self._pending, self._syncing, self._pending_bytes = {}, {}, 0
+            for writer in (*self._full, *self._writers.values()):
+                try:
+                    writer.cut_back()
+                except StorageFailed as exc:
+                    # Its bytes stay as a torn tail, which the next owner cuts off; the first error is the one to tell.
+                    error.add_note(exc.message)
 
     def _shut(self) -> None:
         self._closed = True

@@ -17,6 +17,7 @@ from ipfs_kit.errors import (
     InternalError,
     KitError,
     LockTimeout,
+    NoSpace,
     ReadOnly,
     StorageFailed,
 )
@@ -149,6 +150,12 @@ def translate(error: apsw.Error, path: str) -> KitError:
     Returns:
         The error to raise ``from error``.
     """
+    if isinstance(error, apsw.FullError) or getattr(error, "extendedresult", None) == apsw.SQLITE_IOERR_SHMSIZE:
+        return NoSpace(
+            f"SQLite has no room for {path}: {error}; run 'ipfs-kit gc' or free disk space, then reopen the store",
+            path=path,
+            result=getattr(error, "extendedresult", None),
+        )
     if isinstance(error, _STORAGE):
         return StorageFailed(
             f"SQLite could not use {path}: {error}; free disk space or check the disk, then reopen the store",

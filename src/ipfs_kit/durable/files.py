@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from ipfs_kit.durable import faults
-from ipfs_kit.errors import AlreadyExists, StorageFailed
+from ipfs_kit.errors import AlreadyExists, NoSpace, StorageFailed
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -28,6 +28,11 @@ PathLike: TypeAlias = str | os.PathLike[str]
 _IOV_MAX: Final = 1024
 _TMP_SUFFIX: Final = ".kit-tmp"
 _serial = itertools.count()
+
+
+def is_no_space(error: OSError) -> bool:
+    """Whether the disk, or the caller's quota of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def storage_failed(operation: str, path: PathLike, error: OSError) -> StorageFailed:
@@ -42,13 +47,14 @@ def storage_failed(operation: str, path: PathLike, error: OSError) -> StorageFai
         The error to raise ``from error``.
     """
     advice = {
-        errno.ENOSPC: "free disk space, then reopen the store",
-        errno.EDQUOT: "raise the disk quota, then reopen the store",
+        errno.ENOSPC: "run 'ipfs-kit gc' or free disk space, then reopen the store",
+        errno.EDQUOT: "run 'ipfs-kit gc' or raise the disk quota, then reopen the store",
         errno.EROFS: "the file system is read-only: mount it writable or open the store with read_only=True",
         errno.EACCES: "check the permissions, or open the store with read_only=True",
         errno.EPERM: "check the permissions, or open the store with read_only=True",
     }.get(error.errno or 0, "check the disk and the system log, then reopen the store")
-    return StorageFailed(
+    kind = NoSpace if is_no_space(error) else StorageFailed
+    return kind(
         f"{operation} failed on {os.fspath(path)}: {error.strerror or error}; {advice}",
         operation=operation,
         path=os.fspath(path),
@@ -448,6 +454,22 @@ class AppendFile:
             self._failed = True
             raise storage_failed("truncate", self.path, exc) from exc
         self._synced = size
+
+    def cut_back(self) -> None:
+        """Drop every byte after the last sync, to give its space back; the object takes no more writes.
+
+        Raises:
+            StorageFailed: The operating system refused; the bytes stay, as after a crash.
+        """
+        self._failed = True
+        if self._fd < 0:
+            return
+        try:
+            _call("truncate", self.path)
+            os.ftruncate(self._fd, self._synced)
+        except OSError as exc:
+            raise storage_failed("truncate", self.path, exc) from exc
+        self._size = self._synced
 
     def close(self) -> None:
         """Close without syncing; a second call does nothing."""

@@ -27,6 +27,7 @@ from ipfs_kit.durable.shared import Registry, identity
 from ipfs_kit.errors import (
     InternalError,
     LockTimeout,
+    NoSpace,
     ReadOnly,
     StorageFailed,
     StoreNotFound,
@@ -63,6 +64,7 @@ class StateDB:
         self._watch_guard = threading.Lock()
         self._wal_pages = 0
         self._failure: str | None = None
+        self._failure_kind: type[StorageFailed] = StorageFailed
         self._closed = False
         self._forked = False
         self._quiet = False
@@ -275,21 +277,25 @@ class StateDB:
 
     def failure(self) -> StorageFailed:
         """The error that every call on a poisoned object raises."""
-        return StorageFailed(f"{self.path} failed earlier ({self._failure}): reopen the store", path=self.path)
+        return self._failure_kind(f"{self.path} failed earlier ({self._failure}): reopen the store", path=self.path)
 
-    def poison(self, reason: str) -> None:
+    def poison(self, reason: str, kind: type[StorageFailed] = StorageFailed) -> None:
         """Stop every further write, because something that a commit relies on was not made durable.
 
         Args:
             reason: What failed, for the message of later calls.
+            kind: The class of the error that later calls raise.
         """
+        if self._failure is None:
+            self._failure_kind = kind
         self._failure = self._failure or reason
 
     def fail(self, error: apsw.Error) -> Exception:
         """Translate an error of the writing connection, poisoning the object when it concerns the disk."""
+        translated = _sqlite.translate(error, self.path)
         if _sqlite.poisons(error):
-            self.poison(str(error))
-        return _sqlite.translate(error, self.path)
+            self.poison(str(error), NoSpace if isinstance(translated, NoSpace) else StorageFailed)
+        return translated
 
     def close(self) -> None:
         """Give up one opening; the last one closes the connections and folds the log."""

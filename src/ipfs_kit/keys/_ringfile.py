@@ -10,6 +10,7 @@ locking is off.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hmac
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ipfs_kit.durable import faults
 from ipfs_kit.durable.shared import Registry
-from ipfs_kit.errors import FormatError, IntegrityError, ReadOnly, StorageFailed
+from ipfs_kit.errors import FormatError, IntegrityError, NoSpace, ReadOnly, StorageFailed
 from ipfs_kit.keys.sealing import KEY_BYTES, hkdf_expand, hkdf_extract
 
 SUBJECT: Final = b"s"
@@ -170,7 +171,9 @@ class RingFile:
         except (lmdb.InvalidError, lmdb.CorruptedError, lmdb.VersionMismatchError, lmdb.PageNotFoundError) as exc:
             raise FormatError(f"{self._path} is no key ring file: restore keys/ from its backup ({exc})") from exc
         except (lmdb.Error, OSError) as exc:
-            raise StorageFailed(
+            full = os.strerror(errno.ENOSPC) in str(exc) or os.strerror(errno.EDQUOT) in str(exc)
+            kind = NoSpace if full else StorageFailed
+            raise kind(
                 f"cannot {action} {self._path}: {exc}; check disk and permissions, then reopen the store",
                 path=self._path,
                 operation=action,

@@ -231,8 +231,14 @@ class Collector:
     # -- compaction
 
     def _compact(self, report: GcReport) -> None:
-        for stat in self._store.pack_stats():
+        # Packs with the least to copy first: on a full disk the emptied ones give the room that the others need.
+        for stat in sorted(self._store.pack_stats(), key=lambda stat: stat.live_bytes):
             if not self._worth(stat):
+                continue
+            if not self._store.room_to_copy(stat.live_bytes + 200 * stat.live_blocks):
+                report.problems.append(
+                    f"{stat.name} keeps its garbage: copying what is in use needs more free disk space"
+                )
                 continue
             try:
                 freed = self._store.compact(stat.pack_id)
