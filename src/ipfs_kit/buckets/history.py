@@ -149,7 +149,7 @@ class HistoryOps(LifecycleOps):
                 except BaseException:
                     forget(done)
                     raise
-            outcome.effect[2].append([[ref.name, ref.after, ref.before] for ref in refs])
+            outcome.effect[2].append([[ref.name, ref.after, ref.before, ref.space.row.id] for ref in refs])
             return outcome
 
         return run

@@ -19,6 +19,7 @@ from ipfs_kit.buckets.workspace import (
     op_index_of,
     pack_head,
     pack_root,
+    row_digest,
 )
 from ipfs_kit.durable.state import Tx
 from ipfs_kit.errors import (
@@ -104,9 +105,12 @@ class LifecycleOps(VersionOps):
             )
             ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
             self.retain(tx, space, [root.cid])
-            self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), Head(DEFAULT_BRANCH, None), index)
+            head = Head(DEFAULT_BRANCH, None)
+            session = self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), head, index)
             info = _fresh(row, root.cid)
-            return Outcome(value=info, effect=["create", ident, row.uid], after=root.cid, target=name)
+            made = [name, row.type.value, row.structure.value, row.kind.value, row.profile, row.domain]
+            effect = ["create", ident, row.uid, session, [*made, metadata_bytes(row.metadata), row.created_ns]]
+            return Outcome(value=info, effect=effect, after=root.cid, target=name)
 
         return run
 
@@ -134,7 +138,7 @@ class LifecycleOps(VersionOps):
             index = op_index_of(tx)
             tx.execute("UPDATE buckets SET dropped_op=?, dropped_ns=? WHERE id=?", (index, tx.began_ns, row.id))
             tx.execute("UPDATE sessions SET dropped_op=? WHERE bucket=? AND dropped_op IS NULL", (index, row.id))
-            return Outcome(value=info, effect=["delete", row.id, row.uid], before=info.root, target=name)
+            return Outcome(value=info, effect=["delete", row.id, row.uid, tx.began_ns], before=info.root, target=name)
 
         return run
 
@@ -213,8 +217,9 @@ class LifecycleOps(VersionOps):
             if tx.execute("SELECT 1 FROM sessions WHERE bucket=? AND name=? AND dropped_op IS NULL", (row.id, name)):
                 raise AlreadyExists(f"bucket {bucket!r} has a session {name!r}; drop it first", session=name)
             self.retain(tx, space, [root.cid])
-            self._insert_session(tx, row.id, name, space, pack_root(root), head, op_index_of(tx))
-            return Outcome(value=name, effect=["session", row.id, name], after=root.cid, target=f"{bucket}#{name}")
+            session = self._insert_session(tx, row.id, name, space, pack_root(root), head, op_index_of(tx))
+            effect = ["session", row.id, name, session]
+            return Outcome(value=name, effect=effect, after=root.cid, target=f"{bucket}#{name}")
 
         return run
 
@@ -275,13 +280,13 @@ class LifecycleOps(VersionOps):
 
     def _insert_session(
         self, tx: Tx, bucket: int, name: str, space: Space, root: bytes, head: Head, index: int
-    ) -> None:
+    ) -> list[Any]:
+        """Insert a session and its first snapshot; returns its id and the snapshot's digest for the op's record."""
         tx.execute("INSERT INTO sessions(bucket, name, created_op) VALUES(?,?,?)", (bucket, name, index))
         ident = tx.execute("SELECT last_insert_rowid()")[0][0]
-        tx.execute(
-            "INSERT INTO snapshots(session, seq, op_index, time_ns, root, head) VALUES(?,0,?,?,?,?)",
-            (ident, index, tx.began_ns, space.seal(root), pack_head(head)),
-        )
+        row = (ident, 0, index, tx.began_ns, space.seal(root), pack_head(head))
+        tx.execute("INSERT INTO snapshots(session, seq, op_index, time_ns, root, head) VALUES(?,?,?,?,?,?)", row)
+        return [ident, row_digest(row)]
 
     def _unused(self, tx: Tx, row: BucketRow) -> bool:
         if tx.execute("SELECT 1 FROM refs WHERE bucket=? AND live=1 LIMIT 1", (row.uid,)):

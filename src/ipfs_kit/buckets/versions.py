@@ -332,7 +332,9 @@ class VersionOps(ReadOps):
             if current is not None and current.commit is not None:
                 raise AlreadyExists(f"{full} exists in bucket {bucket!r}", ref=full)
             self.swap(tx, space, full, current, commit)
-            return Outcome(value=commit, effect=[what, [full, None, commit]], after=commit, target=f"{bucket}@{full}")
+            return Outcome(
+                value=commit, effect=[what, [full, None, commit], row.id], after=commit, target=f"{bucket}@{full}"
+            )
 
         return run
 
@@ -355,7 +357,7 @@ class VersionOps(ReadOps):
                 if branch_ref(branch) == full:
                     raise Conflict(f"session {name!r} is on {full}; check out another branch there first", session=name)
             self.swap(tx, space, full, current, None)
-            effect = ["delete_ref", [full, before.commit, None]]
+            effect = ["delete_ref", [full, before.commit, None], row.id]
             return Outcome(value=before.commit, effect=effect, before=before.commit, target=f"{bucket}@{full}")
 
         return run

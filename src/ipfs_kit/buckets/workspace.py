@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ipfs_kit.buckets.index import Item, pack_item, unpack_item
@@ -34,6 +35,7 @@ DEFAULT_SESSION = "main"
 SNAPSHOT_EVERY = 256
 """Effects between snapshots: bounds what opening replays."""
 PAYLOAD_FORMAT = 1
+ROW_DIGEST_BYTES = 16
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -76,6 +78,14 @@ def op_index_of(tx: Tx) -> int:
     if value is None:
         raise InternalError("an effect ran outside the ledger's committer, which alone knows the op's index")
     return int(value)
+
+
+def row_digest(row: Sequence[int | bytes | None]) -> bytes:
+    """What an op's record keeps of a row of ``effects`` or ``snapshots``: half of the SHA-256 of its dag-cbor list.
+
+    Taken of the columns as they lie on disk, so that it tells nothing about a sealed bucket whose key is gone.
+    """
+    return sha256(dag_cbor.encode(list(row))).digest()[:ROW_DIGEST_BYTES]
 
 
 def pack_steps(steps: Iterable[Step]) -> bytes:
@@ -212,13 +222,16 @@ class Workspace:
         assert self._tree is not None
         return self._tree
 
-    def record(self, tx: Tx, planned: Planned, op_index: int) -> None:
+    def record(self, tx: Tx, planned: Planned, op_index: int) -> bytes:
         """Insert the row of an effect, then apply it; the last thing an effect does that can fail.
 
         Args:
             tx: The batch transaction.
             planned: Steps checked against the tree that :meth:`catch_up` gave.
             op_index: Index of the op.
+
+        Returns:
+            The row's digest for the op's record, which lets ``verify`` see a row changed behind the ledger's back.
         """
         assert self._tree is not None
         roots = [item for step in planned.steps for item in (step.before, step.after) if item is not None]
@@ -229,18 +242,12 @@ class Workspace:
         seq = self._seq + 1
         if self._offered is not None:
             self._insert_snapshot(tx, self._offered)
-        tx.execute(
-            "INSERT INTO effects(session, seq, op_index, time_ns, payload, head) VALUES(?,?,?,?,?,?)",
-            (
-                self.session,
-                seq,
-                op_index,
-                tx.began_ns,
-                self.space.seal(pack_steps(planned.steps)),
-                pack_head(planned.head) if planned.head is not None else None,
-            ),
-        )
+        payload = self.space.seal(pack_steps(planned.steps))
+        head = pack_head(planned.head) if planned.head is not None else None
+        row = (self.session, seq, op_index, tx.began_ns, payload, head)
+        tx.execute("INSERT INTO effects(session, seq, op_index, time_ns, payload, head) VALUES(?,?,?,?,?,?)", row)
         self._apply(seq, op_index, planned.steps, planned.head)
+        return row_digest(row)
 
     def offer(self, snapshot: Snapshot) -> None:
         """Let the next :meth:`record` take a flushed state along, whose blocks the committer has synced by then."""

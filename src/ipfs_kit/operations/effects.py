@@ -37,6 +37,8 @@ def _described(what: str, change: PinChange) -> dict[str, Any]:
         "cid": change.pin.cid,
         "kind": str(change.pin.kind),
         "name": change.pin.name,
+        "id": change.pin.id,
+        "added_ns": change.pin.added_ns,
         "before": None if before is None else {"cid": before.cid, "kind": str(before.kind), "name": before.name},
     }
 
