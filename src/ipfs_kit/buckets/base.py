@@ -269,7 +269,10 @@ class BucketsBase:
             workspace.space.persist(*placed)
             self.retain(tx, workspace.space, [item.cid for item in placed])
             effect = self.describe(workspace, decision.steps)
-            workspace.record(tx, Planned(decision.steps, decision.head), op_index_of(tx))
+            effect.append(workspace.record(tx, Planned(decision.steps, decision.head), op_index_of(tx)))
+        elif workspace.space.persist_named((decision.before, decision.after)):
+            # Nothing changed, but the answer and the record name a folder: it must be there as long as they are.
+            workspace.space.blocks.sync()
         return Outcome(
             value=decision.value,
             effect=effect,
@@ -294,9 +297,9 @@ class BucketsBase:
         except BlockNotFound as exc:
             raise Stale("a prepared block was collected meanwhile; hold window() from preparation to commit") from exc
 
-    def describe(self, workspace: Workspace, steps: Sequence[Step]) -> Any:
-        """The lossless effect for the op's record: ``[bucket id, session id, seq, steps]``,
-        steps by CID when large [8].
+    def describe(self, workspace: Workspace, steps: Sequence[Step]) -> list[Any]:
+        """The lossless effect for the op's record: ``[bucket id, session id, seq, steps]``, steps by CID when large [8];
+        ``apply`` adds the digest of the row.
         """
         space = workspace.space
         place = [space.row.id, workspace.session, workspace.seq + 1]
