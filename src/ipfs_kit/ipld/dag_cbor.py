@@ -43,6 +43,18 @@ def encode(obj: Node, budgets: Budgets = DEFAULT) -> bytes:
         values = obj.values() if kind is dict else obj
         if kind is tuple or not _CONTAINERS.isdisjoint(map(type, values)):
             obj = _measured(obj, budgets)
+    return _encoded(obj, budgets)
+
+
+def encode_flat(row: list[Node], budgets: Budgets = DEFAULT) -> bytes:
+    """Return the one encoding of a list whose items hold nothing themselves: scalars, links, empty lists and maps.
+
+    The same bytes as ``encode`` without the walk that bounds nesting, which costs six times the encoding.
+    """
+    return _encoded(row, budgets)
+
+
+def _encoded(obj: Node, budgets: Budgets) -> bytes:
     try:
         data = cbrrr.encode_dag_cbor(obj, False, CID)
     except TypeError as exc:

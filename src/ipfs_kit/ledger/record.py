@@ -241,14 +241,17 @@ def encode(
     duration_us = draft.duration_us
     if duration_us is None:
         duration_us = max(0, time_ns - draft.time_ns) // 1000 if draft.time_ns else 0
+    before = draft.before if before is None else before
+    after = draft.after if after is None else after
     row = [
         SCHEMA, draft.op_id, draft.phase, node, time_ns, draft.actor, draft.surface, draft.operation, draft.stream,
         draft.subject,
         sealed_target, sealed_args, sealed_effect, state, kind, sealed_message, duration_us,
-        draft.before if before is None else before, draft.after if after is None else after,
+        before, after,
         ack or draft.ack, draft.parent, draft.trace, draft.bytes_in, draft.bytes_out, draft.ext,
     ]  # fmt: skip
-    data = dag_cbor.encode(row)
+    flat = not draft.ext and type(before) is not list and type(after) is not list
+    data = dag_cbor.encode_flat(row) if flat else dag_cbor.encode(row)
     if len(data) > RECORD_BYTES_MAX:
         raise _too_large(len(data), row)
     return data
