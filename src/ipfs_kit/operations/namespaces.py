@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         VkeyInfo,
     )
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
-    from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, RepairReport, StoreInfo, VerifyReport
+    from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
 
@@ -110,15 +110,15 @@ class Store(Namespace):
         found: Stat = self._call("store.stat", {"path": path})
         return found
 
-    def ls(self, path: str, *, cursor: str | None = None, limit: int = 1000) -> Page:
-        """List a folder by CID, a page at a time.
+    def ls(self, path: str, *, cursor: str | None = None, limit: int = 1000) -> Listing:
+        """List a folder by CID, a page at a time; ``refused`` names the entries that store.get leaves out.
 
         Args:
             path: A CID, or CID/path.
             cursor: Where to continue.
             limit: Entries per page.
         """
-        found: Page = self._call("store.ls", {"path": path, "cursor": cursor, "limit": limit})
+        found: Listing = self._call("store.ls", {"path": path, "cursor": cursor, "limit": limit})
         return found
 
     def get(self, path: str, destination: str, *, overwrite: bool = True) -> GetInfo:
@@ -189,13 +189,14 @@ class Block(Namespace):
         found: BlockInfo = self._call("block.put", {"data": data, "codec": codec, "hash": hash})
         return found
 
-    def get(self, cid: CID) -> bytes:
+    def get(self, cid: CID, *, ciphertext: bool = False) -> bytes:
         """Return the verified bytes of one block.
 
         Args:
             cid: The block's CID.
+            ciphertext: Also a block of a sealed bucket, as it is stored: encrypted.
         """
-        found: bytes = self._call("block.get", {"cid": cid})
+        found: bytes = self._call("block.get", {"cid": cid, "ciphertext": ciphertext})
         return found
 
     def stat(self, cid: CID) -> BlockInfo:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ipfs_kit.errors import BudgetExceeded, Held
+from ipfs_kit.errors import BudgetExceeded, Held, InvalidInput
 from ipfs_kit.ipld import CID, codecs
 from ipfs_kit.ipld.links import links
 from ipfs_kit.ledger import Effect, Outcome
@@ -77,6 +77,20 @@ BASES = ("base16", "base32", "base36", "base58btc", "base64url")
 """Bases a CID is shown in."""
 
 
+def refuse_sealed(cid: CID) -> None:
+    """Refuse to read a block of a sealed bucket by its CID alone: without the bucket's key it is ciphertext.
+
+    Raises:
+        InvalidInput: The CID addresses a sealed block.
+    """
+    if codecs.plain_codec(cid.codec) != cid.codec:
+        raise InvalidInput(
+            f"{cid} is a block of a sealed bucket, stored encrypted: read it by its path, BUCKET:/path; "
+            "block.get with ciphertext (--ciphertext) returns the encrypted bytes",
+            sealed=True,
+        )
+
+
 @operation(
     "block.cid", Mode.READ, "block:read", aliases=("cid_format",), places=Nowhere("converts the text of an address")
 )
@@ -137,8 +151,14 @@ def block_put(
 
 
 @operation("block.get", Mode.READ, "block:read", places=Everywhere("reads any block by its CID"))
-def block_get(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> bytes:
+def block_get(
+    ctx: Context,
+    cid: Annotated[CID, Arg("the block's CID", positional=True)],
+    ciphertext: Annotated[bool, Arg("also a block of a sealed bucket, as it is stored: encrypted")] = False,
+) -> bytes:
     """Return the verified bytes of one block."""
+    if not ciphertext:
+        refuse_sealed(cid)
     return ctx.engine.blocks.get(cid)
 
 

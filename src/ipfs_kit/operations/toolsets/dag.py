@@ -10,14 +10,14 @@ from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json
 from ipfs_kit.ipld.dag_pb import PBNode
 from ipfs_kit.ipld.links import links
-from ipfs_kit.ipld.resolve import get_value, resolve
+from ipfs_kit.ipld.resolve import get_value, resolve, split_path
 from ipfs_kit.ipld.walk import walk
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
-from ipfs_kit.operations.toolsets.block import BlockInfo
+from ipfs_kit.operations.toolsets.block import BlockInfo, refuse_sealed
 
 Reference = Annotated[str, Arg("a CID, or CID/path through IPLD or UnixFS names", positional=True)]
 
@@ -110,6 +110,7 @@ def dag_put(
 @operation("dag.get", Mode.READ, "block:read", places=Everywhere("reads any node by its CID"))
 def dag_get(ctx: Context, path: Reference) -> Any:
     """Return the node a path leads to, as dag-json values."""
+    refuse_sealed(split_path(path)[0])
     value = get_value(ctx.engine.blocks.get, path)
     return json.loads(dag_json.encode(_data_model(value) if isinstance(value, PBNode) else value))
 

@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Page, Problem, Stat
 from ipfs_kit.buckets.tree import View
-from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
-from ipfs_kit.ipld import CID
+from ipfs_kit.errors import IntegrityError, InvalidInput, InvalidPath, NotFound
+from ipfs_kit.ipld import CID, Get
 from ipfs_kit.ipld.codecs import DAG_PB
-from ipfs_kit.ipld.resolve import resolve
+from ipfs_kit.ipld.resolve import resolve, split_path
 from ipfs_kit.ipld.unixfs import (
     DEFAULT_PROFILE,
     PROFILES,
@@ -24,6 +24,7 @@ from ipfs_kit.ipld.unixfs import (
     build_file,
     entry_of,
     open_file,
+    read_symlink,
 )
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.arguments import Arg
@@ -32,6 +33,7 @@ from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect
 from ipfs_kit.operations.places import Everywhere
 from ipfs_kit.operations.results import Content
+from ipfs_kit.operations.toolsets.block import refuse_sealed
 from ipfs_kit.operations.toolsets.files import GetInfo, content_of
 
 Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
@@ -53,6 +55,8 @@ class StoreInfo:
         buckets: Buckets.
         main_records: Ops in the main log.
         bulk_records: Ops in the bulk log.
+        free: Bytes free on its disk.
+        reserve: Bytes set aside for recording and cleaning up on a full disk; 0 once they are in use.
     """
 
     path: str
@@ -63,6 +67,8 @@ class StoreInfo:
     buckets: int
     main_records: int
     bulk_records: int
+    free: int
+    reserve: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +191,9 @@ def _is_inner_node(cid: CID, data: bytes) -> bool:
 
 
 def _entry(ctx: Context, path: str) -> Entry:
+    refuse_sealed(split_path(path)[0])
     found = resolve(ctx.engine.blocks.get, path)
+    refuse_sealed(found.cid)
     if found.remainder:
         raise InvalidInput(f"{path} leads inside a block that is no file or folder: read it with dag.get")
     return entry_of(found.cid, ctx.engine.blocks.get)
@@ -212,28 +220,64 @@ def store_stat(ctx: Context, path: Reference) -> Stat:
     return Stat(path, path.rpartition("/")[2], str(entry.kind), entry.cid, entry.size, entry.tsize)
 
 
+@dataclass(frozen=True, slots=True)
+class Listing(Page):
+    """A page of a folder read by CID.
+
+    Args:
+        refused: Those of its entries that ``store.get`` leaves out, with the reason: names no disk can hold, names that
+            differ only in case or Unicode form from one before them on the page, links that lead outside.
+    """
+
+    refused: tuple[Problem, ...] = ()
+
+
 @operation("store.ls", Mode.READ, "block:read", places=Everywhere("reads any folder by its CID"))
 def store_ls(
     ctx: Context,
     path: Reference,
     cursor: Annotated[str | None, Arg("where to continue")] = None,
     limit: Annotated[int, Arg("entries per page", minimum=1, maximum=10_000)] = 1000,
-) -> Page:
-    """List a folder by CID, a page at a time."""
+) -> Listing:
+    """List a folder by CID, a page at a time; ``refused`` names the entries that store.get leaves out."""
     entry = _entry(ctx, path)
     if entry.kind is not Kind.DIR:
-        return Page((store_stat(ctx, path),), None)
+        return Listing((store_stat(ctx, path),), None)
     get = ctx.engine.blocks.get
     found: list[Stat] = []
+    refused: list[Problem] = []
+    taken: set[str] = set()
     after = place = cursor_bytes(cursor)
     for following, link in Directory(DEFAULT_PROFILE, get, entry.cid).iterate(after):
         if len(found) == limit:
-            return Page(tuple(found), None if place is None else place.hex())
+            return Listing(tuple(found), None if place is None else place.hex(), tuple(refused))
         child = entry_of(link.cid, get, link.tsize)
         name = link.name.decode("utf-8", "surrogateescape")
         found.append(Stat(f"{path}/{name}", name, str(child.kind), child.cid, child.size, child.tsize))
+        if (why := _refusal(link.name, child, taken, get)) is not None:
+            refused.append(Problem(f"{path}/{name}", *why))
         place = following
-    return Page(tuple(found), None)
+    return Listing(tuple(found), None, tuple(refused))
+
+
+def _refusal(name: bytes, child: Entry, taken: set[str], get: Get) -> tuple[str, str] | None:
+    """Why an export leaves an entry out, in the exporter's words; None when it does not."""
+    import unicodedata
+
+    from ipfs_kit.buckets.exporter import stays_inside
+    from ipfs_kit.buckets.paths import check_component, text_of
+
+    try:
+        check_component(name)
+    except InvalidPath as exc:
+        return "bad name", exc.message
+    folded = unicodedata.normalize("NFC", text_of(name)).casefold()
+    if folded in taken:
+        return "collision", "another name here differs only in case or Unicode form"
+    taken.add(folded)
+    if child.kind is Kind.SYMLINK and not stays_inside((name,), read_symlink(child.cid, get)):
+        return "link outside", "its target may lead out of the folder"
+    return None
 
 
 def cursor_bytes(cursor: str | None) -> bytes | None:

@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 from ipfs_kit._version import __version__
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, operation
@@ -97,10 +98,15 @@ def system_doctor(ctx: Context) -> DoctorReport:
         python=sys.version.split()[0],
         platform=platform.platform(),
         store=str(ctx.engine.path),
-        free_bytes=shutil.disk_usage(ctx.engine.path).free,
+        free_bytes=shutil.disk_usage(_present(ctx.engine.path)).free,
         cpus=len(os.sched_getaffinity(0)),
         dependencies={name: _version_of(name, purpose) for name, purpose in DEPENDENCIES.items()},
     )
+
+
+def _present(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that exists: a store may not have been made yet."""
+    return next((each for each in (path, *path.parents) if each.exists()), path)
 
 
 def _version_of(name: str, purpose: str) -> str:

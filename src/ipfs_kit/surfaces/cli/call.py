@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from ipfs_kit.errors import InvalidInput, NotFound
 from ipfs_kit.operations.arguments import Param
-from ipfs_kit.operations.catalogue import CATALOGUE, Operation
+from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation
 from ipfs_kit.surfaces.cli.commands import Command
 from ipfs_kit.surfaces.parsing import Parser
 
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 STDIN_BYTES_MAX = 64 << 20
 """Most content read into one argument from a file or standard input (64 MiB); ``add`` and ``put`` stream instead."""
+
+CONTENT = "content"
+"""Name of the positional word for content that no parameter has."""
 
 
 def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], options: Globals) -> int:
@@ -33,7 +36,7 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
         options: Global options.
 
     Returns:
-        Exit status 0; errors are raised.
+        Exit status 0, or that of a result with entries left out; errors are raised.
     """
     if {"-h", "--help"} & set(words):
         from ipfs_kit.surfaces.cli.help import command_help
@@ -44,23 +47,39 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
     operation = CATALOGUE[name]
     namespace = parser_for(key, operation).parse_args(words)
     given = _given(operation, namespace)
+    return _called(operation, given, namespace.idempotency_key, options)
 
+
+def _called(operation: Operation, given: dict[str, Any], idempotency_key: str | None, options: Globals) -> int:
     from ipfs_kit.operations.kit import Kit
+    from ipfs_kit.surfaces.cli import storeless
+    from ipfs_kit.surfaces.cli.outcome import conclude
     from ipfs_kit.surfaces.cli.progress import Reporter
     from ipfs_kit.surfaces.cli.render import render
 
-    with Reporter(enabled=not options.quiet and not options.json and sys.stderr.isatty()) as reporter:
+    with Reporter(enabled=not options.quiet and not options.json and _draws()) as reporter:
         store = Kit.store_path(options.store)
+        if storeless.runs_without(operation.name, given, store, read_only=options.read_only):
+            result = storeless.call(operation, given, store, reporter)
+            reporter.finish()
+            render(operation, result, options.json)
+            return conclude(operation.name, result, options)
         with Kit.open(
             store,
-            create=name == "store.init",
+            create=operation.name == "store.init",
+            read_only=options.read_only,
             surface="cli",
             lock_timeout_s=options.lock_timeout_s,
         ) as kit:
-            result = kit.call_with(name, given, idempotency_key=namespace.idempotency_key, progress=reporter)
+            result = kit.call_with(operation.name, given, idempotency_key=idempotency_key, progress=reporter)
             reporter.finish()
             render(operation, result, options.json)
-    return 0
+    return conclude(operation.name, result, options)
+
+
+def _draws() -> bool:
+    """Whether standard error can rewrite a line in place."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def positional_words(command: Command, words: Sequence[str]) -> list[str]:
@@ -102,8 +121,23 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
             _add_positional(parser, param)
         else:
             _add_option(parser, param)
-    parser.add_argument("--idempotency-key", metavar="KEY", help="repeat safely: the same key returns the first result")
+    if takes_content(operation):
+        parser.add_argument(
+            CONTENT,
+            nargs="?",
+            metavar="FILE|-",
+            help="the content; standard input when nothing is given and it is piped",
+        )
+    repeat = "repeat safely: the same key returns the first result"
+    # Reads repeat safely without a key; one given by a script that always does is no error.
+    shown = repeat if operation.mode is Mode.WRITE else argparse.SUPPRESS
+    parser.add_argument("--idempotency-key", metavar="KEY", help=shown)
     return parser
+
+
+def takes_content(operation: Operation) -> bool:
+    """Whether an operation takes content either as text or as bytes, as ``write`` and ``append`` do."""
+    return {"text", "data"} <= {param.name for param in operation.params if param.arg.content}
 
 
 def _add_positional(parser: argparse.ArgumentParser, param: Param) -> None:
@@ -155,7 +189,22 @@ def _given(operation: Operation, namespace: argparse.Namespace) -> dict[str, Any
     for param in operation.params:
         if hasattr(namespace, param.name):
             given[param.name] = _value(param, getattr(namespace, param.name))
+    if takes_content(operation):
+        _add_content(given, getattr(namespace, CONTENT))
     return given
+
+
+def _add_content(given: dict[str, Any], source: str | None) -> None:
+    """Content given by position, else by option, else what is piped in; an empty pipe is empty content."""
+    named = "text" in given or "data" in given
+    if source is not None and named:
+        raise InvalidInput("give the content once: as FILE or -, with --data FILE, or with --text TEXT")
+    if source is None and not named:
+        if sys.stdin.isatty():
+            raise InvalidInput("no content: give FILE or - for standard input, --text TEXT, or pipe it in")
+        source = "-"
+    if source is not None:
+        given["data"] = read_source(source)
 
 
 def _value(param: Param, raw: Any) -> Any:

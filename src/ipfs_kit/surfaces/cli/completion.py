@@ -9,7 +9,7 @@ from ipfs_kit.errors import InvalidInput
 from ipfs_kit.operations.catalogue import CATALOGUE
 from ipfs_kit.surfaces.cli.commands import COMMANDS, GROUPS, Command
 
-GLOBALS = ("--store", "--json", "--quiet", "--lock-timeout")
+GLOBALS = ("--store", "--json", "--quiet", "--read-only", "--lock-timeout")
 
 
 def print_completion(arguments: Sequence[str]) -> int:

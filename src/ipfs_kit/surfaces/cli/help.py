@@ -6,15 +6,18 @@ from ipfs_kit.errors import SURFACE_CODES
 from ipfs_kit.operations.catalogue import CATALOGUE
 from ipfs_kit.surfaces.cli.call import parser_for
 from ipfs_kit.surfaces.cli.commands import COMMANDS, Command
+from ipfs_kit.surfaces.cli.outcome import EXIT_PARTIAL
+from ipfs_kit.surfaces.parsing import Parser
 
 _TITLE = """\
-usage: ipfs-kit [--store DIR] [--json] [--quiet] [--lock-timeout SECONDS] COMMAND …
+usage: ipfs-kit [--store DIR] [--json] [--quiet] [--read-only] [--lock-timeout SECONDS] COMMAND …
 
 Files, versions and the provable record of everything done to them, in one content-addressed store.
 
 """
 _FOOT = """
 A path in a bucket is BUCKET:/path; reads also take BUCKET@branch, @tag, @commit, @op:N, @time:T and BUCKET#session.
+--read-only opens the store for reading only: changes are refused, and nothing is recorded, which every result says.
 The store is --store DIR, else $IPFS_KIT_STORE, else $XDG_DATA_HOME/ipfs-kit.
 'ipfs-kit help COMMAND' explains one command.
 """
@@ -36,11 +39,8 @@ def overview(group: str | None) -> str:
     codes: dict[int, list[str]] = {}
     for kind, code in SURFACE_CODES.items():
         codes.setdefault(code.exit, []).append(kind.value)
-    exits = (
-        "\nexit status: 0 done; "
-        + "; ".join(f"{code} {kinds[0].replace('_', ' ')}" for code, kinds in sorted(codes.items()))
-        + "\n"
-    )
+    shown = {code: kinds[0].replace("_", " ") for code, kinds in codes.items()} | {EXIT_PARTIAL: "get left entries out"}
+    exits = "\nexit status: 0 done; " + "; ".join(f"{code} {text}" for code, text in sorted(shown.items())) + "\n"
     return _TITLE + "\n".join(lines) + "\n" + (exits + _FOOT if group is None else "")
 
 
@@ -65,5 +65,34 @@ def command_help(key: tuple[str, ...], command: Command) -> str:
     """
     names = [command.operation] if command.operation else list(command.choices)
     if not names:
-        return f"usage: ipfs-kit {' '.join(key)}\n\n{command.help}\n"
+        return program_help(key[0], command)
     return "\n".join(parser_for(key, CATALOGUE[name]).format_help() for name in names)
+
+
+def program_help(name: str, command: Command) -> str:
+    """The page of a command that is no operation.
+
+    Args:
+        name: Its word.
+        command: Its entry in the table.
+
+    Returns:
+        Text ending in a line feed.
+    """
+    parser = program_parser(name)
+    if parser is not None:
+        return parser.format_help()
+    return f"usage: ipfs-kit {name} bash|zsh|fish\n\n{command.help}\n"
+
+
+def program_parser(name: str) -> Parser | None:
+    """The options of ``mcp`` or ``serve``; None for others."""
+    if name == "mcp":
+        from ipfs_kit.surfaces.mcp import stdio
+
+        return stdio.parser()
+    if name == "serve":
+        from ipfs_kit.surfaces.http import serve
+
+        return serve.parser()
+    return None

@@ -28,12 +28,14 @@ class Globals:
         json: Print results as JSON.
         quiet: No progress and no notes.
         lock_timeout_s: Seconds to wait for another process's lock.
+        read_only: Open the store for reading only; nothing is recorded.
     """
 
     store: str | None = None
     json: bool = False
     quiet: bool = False
     lock_timeout_s: float = 30.0
+    read_only: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -119,6 +121,8 @@ def _take_globals(words: list[str], options: Globals) -> list[str]:
             options.json = True
         elif word == "--quiet":
             options.quiet = True
+        elif word == "--read-only":
+            options.read_only = True
         else:
             rest.append(word)
     return rest
@@ -138,11 +142,11 @@ def _program(name: str, arguments: list[str], options: Globals) -> int:
     if name == "mcp":
         from ipfs_kit.surfaces.mcp.stdio import run_stdio
 
-        return run_stdio(arguments, options.store, options.lock_timeout_s)
+        return run_stdio(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
     if name == "serve":
         from ipfs_kit.surfaces.http.serve import run_serve
 
-        return run_serve(arguments, options.store, options.lock_timeout_s)
+        return run_serve(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
     from ipfs_kit.surfaces.cli.completion import print_completion
 
     return print_completion(arguments)

@@ -32,6 +32,7 @@ def render(operation: Operation, result: Result, as_json: bool) -> None:
                 "record": to_json(result.record_cid),
                 "cid": to_json(result.cid),
                 "ack": result.ack,
+                "recorded": result.op_id is not None,
                 "replayed": result.replayed,
             },
         }
@@ -91,10 +92,23 @@ def _cid_last(value: Any) -> list[str]:
     return [*lines, str(value.cid)]
 
 
+def _got(value: Any) -> list[str]:
+    # What was left out is named on standard error.
+    rows = [("path", value.path), ("cid", value.cid), ("files", value.files), ("size", value.size)]
+    return table(rows + ([("left out", value.problems_count)] if value.problems_count else []))
+
+
 def _entries(value: Any) -> list[str]:
     marks = {"dir": "/", "symlink": "@"}
+    refused = {problem.path: problem.reason for problem in getattr(value, "refused", ())}
     rows = [
-        (e.cid, human_size(e.size) if e.kind != "dir" else "-", e.name + marks.get(str(e.kind), ""))
+        (
+            e.cid,
+            human_size(e.size) if e.kind != "dir" else "-",
+            e.name
+            + marks.get(str(e.kind), "")
+            + (f"  (get leaves this out: {refused[e.path]})" if e.path in refused else ""),
+        )
         for e in value.entries
     ]
     return table(rows) + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
@@ -164,6 +178,8 @@ def _undone(value: Any) -> list[str]:
 _LINES: dict[str, Callable[[Any], list[str]]] = {
     "store.add": _cid_last,
     "files.put": _cid_last,
+    "files.get": _got,
+    "store.get": _got,
     "files.list": _entries,
     "store.ls": _entries,
     "bucket.list": _buckets,

@@ -44,7 +44,7 @@ async def _serve(request: Request) -> Response:
     if request.query_params.get("format") == "raw" or "application/vnd.ipld.raw" in request.headers.get("accept", ""):
         if matches(request.headers.get("if-none-match", ""), f'"{path}.raw"'):
             return Response(status_code=304, headers={"etag": f'"{path}.raw"'})
-        block = await run_in_threadpool(call_as, request, "block.get", {"cid": path})
+        block = await run_in_threadpool(call_as, request, "block.get", {"cid": path, "ciphertext": True})
         headers = {**SANDBOX, "etag": f'"{path}.raw"', "cache-control": "public, max-age=31536000, immutable"}
         return Response(block.value, media_type="application/vnd.ipld.raw", headers=headers)
     stat = (await run_in_threadpool(call_as, request, "store.stat", {"path": path})).value
