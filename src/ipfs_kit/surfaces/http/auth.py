@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from ipfs_kit.errors import SURFACE_CODES, Denied, KitError, Unauthenticated
@@ -72,9 +72,20 @@ def host_of(header: str) -> str:
     return header.partition(":")[0].lower()
 
 
-def owner_token(token: str) -> dict[str, Principal]:
-    """The token table of a server with one token: its bearer is the store's owner."""
-    return {token: LOCAL}
+def owner_token(token: str, name: str | None = None, scopes: Iterable[str] | None = None) -> dict[str, Principal]:
+    """The token table of a server with one token: its bearer is the store's owner unless confined here.
+
+    Args:
+        token: The bearer token.
+        name: Name its calls are recorded under.
+        scopes: Permissions of its bearer; all when None.
+
+    Raises:
+        InvalidInput: A narrowed scope does not parse.
+    """
+    return {
+        token: LOCAL if name is None and scopes is None else Principal(name or LOCAL.name, frozenset(scopes or {"*"}))
+    }
 
 
 def error_body(error: KitError) -> tuple[int, dict[str, Any]]:

@@ -16,25 +16,39 @@ from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.process import tune_server
 
 
-def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float) -> int:
+def parser() -> Parser:
+    """The options of ``ipfs-kit serve``."""
+    words = Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
+    words.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    words.add_argument("--port", type=int, default=8420, help="port; 0 picks a free one (default 8420)")
+    words.add_argument(
+        "--token-file", metavar="FILE", help="read the bearer token from a file instead of generating one"
+    )
+    words.add_argument("--as", dest="principal", metavar="NAME", help="name the bearer's calls are recorded under")
+    words.add_argument(
+        "--scope",
+        action="append",
+        metavar="SCOPE",
+        help="permission of the bearer, such as files:*@BUCKET/path (repeatable; default all)",
+    )
+    return words
+
+
+def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float, *, read_only: bool = False) -> int:
     """Serve one store over HTTP until interrupted.
 
     Args:
         arguments: Words after ``serve``.
         store: Store directory; None means the environment or the default.
         lock_timeout_s: Seconds to wait for another process's lock.
+        read_only: Open the store for reading only; nothing is recorded.
 
     Returns:
         Exit status 0.
     """
-    parser = Parser(prog="ipfs-kit serve", description="Serve HTTP: API, MCP, gateway, ledger.")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    parser.add_argument("--port", type=int, default=8420, help="port; 0 picks a free one (default 8420)")
-    parser.add_argument(
-        "--token-file", metavar="FILE", help="read the bearer token from a file instead of generating one"
-    )
-    options = parser.parse_args(list(arguments))
+    options = parser().parse_args(list(arguments))
     token = read_token(options.token_file) if options.token_file else secrets.token_urlsafe(32)
+    tokens = owner_token(token, options.principal, options.scope)
     if not _is_loopback(options.host) and not options.token_file:
         raise InvalidInput(
             "listening beyond loopback needs --token-file FILE, so that the token is one you chose and keep"
@@ -45,7 +59,13 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
 
     from ipfs_kit.surfaces.http.app import build_app
 
-    with Kit.open(Kit.store_path(store), create=True, surface="http", lock_timeout_s=lock_timeout_s) as kit:
+    with Kit.open(
+        Kit.store_path(store),
+        create=not read_only,
+        read_only=read_only,
+        surface="http",
+        lock_timeout_s=lock_timeout_s,
+    ) as kit:
         listener = socket.socket(
             socket.AF_INET6 if ":" in options.host else socket.AF_INET,
             socket.SOCK_STREAM,
@@ -63,7 +83,7 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         listener.listen(1024)
         port = listener.getsockname()[1]
         hosts = {options.host, "127.0.0.1", "localhost", "::1"}
-        app = build_app(kit, owner_token(token), allowed_hosts=hosts)
+        app = build_app(kit, tokens, allowed_hosts=hosts)
         shown = "" if options.token_file else f"\ntoken: {token}"
         print(f"serving {kit.engine.path} on http://{options.host}:{port}{shown}", flush=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
