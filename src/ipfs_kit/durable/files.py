@@ -141,13 +141,16 @@ def sync_dir(path: PathLike) -> None:
         raise storage_failed("sync_dir", path, exc) from exc
 
 
-def create_exclusive(path: PathLike, data: Buffer | Iterable[Buffer], *, mode: int = 0o644) -> None:
+def create_exclusive(
+    path: PathLike, data: Buffer | Iterable[Buffer], *, mode: int = 0o644, sync_name: bool = True
+) -> None:
     """Create a file with all of ``data``, durable, under a name nobody else has.
 
     Args:
         path: The name; a crash leaves it absent or complete.
         data: The content: one buffer or several to be joined.
         mode: Permission bits.
+        sync_name: False leaves the name to a later ``sync_dir``: one for many files.
 
     Raises:
         AlreadyExists: The name is taken.
@@ -161,20 +164,24 @@ def create_exclusive(path: PathLike, data: Buffer | Iterable[Buffer], *, mode: i
             os.link(temporary, name)
         finally:
             _discard(temporary)
-        _sync_dir(os.path.dirname(name))
+        if sync_name:
+            _sync_dir(os.path.dirname(name))
     except FileExistsError as exc:
         raise AlreadyExists(f"{name} exists already", path=name) from exc
     except OSError as exc:
         raise storage_failed("create_exclusive", name, exc) from exc
 
 
-def create_idempotent(path: PathLike, data: Buffer | Iterable[Buffer], *, mode: int = 0o644) -> bool:
+def create_idempotent(
+    path: PathLike, data: Buffer | Iterable[Buffer], *, mode: int = 0o644, sync_name: bool = True
+) -> bool:
     """Create a file whose content is fixed by its name; finding the same bytes there is success.
 
     Args:
         path: The name; a crash leaves it absent or complete.
         data: The content: one buffer or several to be joined.
         mode: Permission bits.
+        sync_name: False leaves the name to a later ``sync_dir``: one for many files.
 
     Returns:
         True when this call created the file.
@@ -186,14 +193,15 @@ def create_idempotent(path: PathLike, data: Buffer | Iterable[Buffer], *, mode: 
     name = os.fspath(path)
     content = b"".join(_buffers(data))
     try:
-        create_exclusive(name, content, mode=mode)
+        create_exclusive(name, content, mode=mode, sync_name=sync_name)
         return True
     except AlreadyExists:
         try:
             if Path(name).read_bytes() != content:
                 raise
             # The earlier creator may have died between linking the name and syncing the directory.
-            _sync_dir(os.path.dirname(name))
+            if sync_name:
+                _sync_dir(os.path.dirname(name))
         except OSError as exc:
             raise storage_failed("create_idempotent", name, exc) from exc
         return False

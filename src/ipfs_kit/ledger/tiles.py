@@ -13,7 +13,7 @@ from hashlib import sha256
 from typing import Final
 
 from ipfs_kit.durable import create_idempotent, make_dirs, remove
-from ipfs_kit.durable.files import storage_failed
+from ipfs_kit.durable.files import storage_failed, sync_dir
 from ipfs_kit.errors import AlreadyExists, IntegrityError
 from ipfs_kit.ledger import merkle
 from ipfs_kit.ledger.layout import (
@@ -138,6 +138,8 @@ class Growth:
     def __init__(self, files: TileFiles, size: int) -> None:
         self._files = files
         self.size = size
+        # Directories with new names, each synced once at the end instead of once a tile.
+        self._touched: set[str] = set()
         self._row: list[list[bytes]] = []
         for level in range(levels(size)):
             width = partial_width(level, size)
@@ -161,7 +163,7 @@ class Growth:
         return merkle.fold(frontier)
 
     def add(self, entries: Sequence[bytes]) -> None:
-        """Append entries; tiles and bundles are written as they fill."""
+        """Append entries; tiles and bundles are written as they fill, their names durable after ``finish``."""
         at = 0
         while at < len(entries):
             if not self._row:
@@ -175,13 +177,16 @@ class Growth:
                 self._carry()
 
     def finish(self) -> None:
-        """Write the partial tiles and bundle of the present size, durable."""
+        """Write the partial tiles and bundle of the present size, and make all names written so far durable."""
         for level in range(levels(self.size)):
             width = partial_width(level, self.size)
             if width:
                 self._write(tile_path(level, full_tiles(level, self.size), width), b"".join(self._row[level]))
         if self._entries:
             self._write(bundle_path(full_tiles(0, self.size), len(self._entries)), encode_bundle(self._entries))
+        for directory in sorted(self._touched):
+            sync_dir(directory)
+        self._touched.clear()
 
     def _carry(self) -> None:
         """Write the tiles that have just become full, from the leaves upward, each hashed into the one above."""
@@ -198,9 +203,12 @@ class Growth:
 
     def _write(self, name: str, data: bytes) -> None:
         path = os.path.join(self._files.directory, name)
-        make_dirs(os.path.dirname(path))
+        directory = os.path.dirname(path)
+        if directory not in self._touched:
+            make_dirs(directory)
+            self._touched.add(directory)
         try:
-            create_idempotent(path, data)
+            create_idempotent(path, data, sync_name=False)
         except AlreadyExists as exc:
             raise IntegrityError(
                 f"{name} holds other hashes than the records give: run ledger verify", path=name
