@@ -16,7 +16,7 @@ from ipfs_kit.operations.places import Places
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-TOOLSETS = ("store", "block", "dag", "car", "pin", "bucket", "files", "versions", "ledger", "system")
+TOOLSETS = ("store", "block", "dag", "car", "pin", "bucket", "files", "versions", "ledger", "stream", "system")
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 
 
@@ -61,6 +61,7 @@ class Operation:
         target: Names the object for the record and for authorisation, from the bound arguments.
         aliases: Published names that this operation serves.
         places: What it touches; an operation that declares nothing is refused to every narrowed scope.
+        quick: A read of bounded local work, a few milliseconds at most: a surface may run it without a thread.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Operation:
     target: Callable[[Mapping[str, Any]], str | None] | None = None
     aliases: tuple[str, ...] = field(default=())
     places: Places | None = None
+    quick: bool = False
 
     def __post_init__(self) -> None:
         toolset, _, verb = self.name.partition(".")

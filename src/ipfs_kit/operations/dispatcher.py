@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit.errors import Cancelled, Denied, InternalError, KitError, NotFound, ReadOnly, Stale
+from ipfs_kit.errors import Cancelled, Denied, InternalError, KitError, NoSpace, NotFound, ReadOnly, Stale
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import Draft, Effect, Outcome, Receipt
@@ -29,6 +29,10 @@ Authorise = Callable[[Principal, Operation, "str | None"], None]
 
 EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
+UNRECORDED = "the disk is full: this read was answered but could not be recorded; run 'ipfs-kit gc' or free disk space"
+"""The warning of an answer that the ledger had no room to record (docs/design/004-full-disk.md)."""
+CALLERS_KNOWN_MAX = 10_000
+"""Callers remembered as having a key; those beyond take the slower way."""
 TEXT_RECORDED_MAX = 1000
 """Characters of a target or an error message kept in the record; the effect names paths in full."""
 
@@ -45,6 +49,7 @@ class Caller:
         trace: W3C trace id, 16 bytes.
         progress: Receives reports of long work.
         cancelled: Set to stop long work.
+        may_wait: Whether the call may wait for the disk; without, ``MustWait`` is raised where it would.
     """
 
     principal: Principal
@@ -54,6 +59,11 @@ class Caller:
     trace: bytes | None = None
     progress: Callable[[Progress], None] | None = None
     cancelled: threading.Event | None = None
+    may_wait: bool = True
+
+
+class MustWait(Exception):
+    """A call that may not wait would have to; nothing was done and nothing recorded."""
 
 
 class _Call:
@@ -69,6 +79,7 @@ class _Call:
         self.engine, self.operation, self.caller = engine, operation, caller
         self.started_ns = time.perf_counter_ns()
         self.recorded = False
+        self.full = not engine.has_room()
         self.once: Once | None = None
         now_ns = time.time_ns()
         actor = engine.actor(caller.principal)
@@ -107,12 +118,22 @@ class _Call:
     def fail(self, error: KitError) -> None:
         """Record that the call failed, unless its record was handed over with the effect that failed."""
         error.op = None if self.engine.read_only else self.draft.op_id.hex()
+        if isinstance(error, NoSpace) and self.engine.failed:
+            # The file system refused before it said that it was full, as with a quota: the next opening needs room.
+            self.engine.reserve.release()
         if self.recorded or self.engine.read_only or self.engine.failed:
             return
         draft, denied = self.draft, isinstance(error, Denied)
+        if self.full and not denied:
+            # Trying would stop the store for good; a denial is audit and is tried nevertheless.
+            error.op = None
+            error.add_note("this failure was not recorded: the disk is full")
+            return
         draft.status = "denied" if denied else "cancelled" if isinstance(error, Cancelled) else "error"
         draft.error_kind, draft.error_message = str(error.kind), _shortened(error.message)
         if denied:
+            if not self.caller.may_wait:
+                raise MustWait from error
             # Denials are audit: in the main log and durable before the reply, whatever was asked for.
             draft.log, draft.ack = MAIN, FSYNC
         try:
@@ -134,6 +155,7 @@ class Dispatcher:
     def __init__(self, engine: Engine, authorise_call: Authorise = authorise) -> None:
         self._engine = engine
         self._authorise = authorise_call
+        self._known: set[str] = set()
 
     def call(self, name: str, given: Mapping[str, Any], caller: Caller) -> Result:
         """Run one operation.
@@ -148,9 +170,14 @@ class Dispatcher:
 
         Raises:
             KitError: Whatever the operation raised; it is recorded too.
+            MustWait: The caller may not wait and this call would.
         """
         operation = find_operation(name)
+        if not caller.may_wait and caller.principal.name not in self._known:
+            raise MustWait  # a caller's first call makes its key
         call = _Call(self._engine, operation, caller)
+        if len(self._known) < CALLERS_KNOWN_MAX:
+            self._known.add(caller.principal.name)
         try:
             bound = bind(operation.params, given)
             call.draft.args = recordable(operation.params, bound)
@@ -163,6 +190,8 @@ class Dispatcher:
                 judge(self._engine, caller.principal, operation, bound)
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
+            if call.full and operation.mode is Mode.WRITE and not operation.destructive:
+                raise self._engine.reserve.refusal()
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
                 call.once = Once(
                     self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound
@@ -198,6 +227,8 @@ class Dispatcher:
         receipt = ctx.receipt
         if receipt is None and self._engine.read_only:
             return Result(value, None, call.draft.log, None, None, cid_of(value), "none")
+        if receipt is None and call.full and call.operation.mode is Mode.READ:
+            return Result(value, None, call.draft.log, None, None, cid_of(value), "none", warning=UNRECORDED)
         if receipt is None:
             call.draft.after = call.draft.after or _public_version(call.operation, value)
             effect: Effect | None = (lambda tx: Outcome(value)) if call.once else None

@@ -108,6 +108,7 @@ class Kit(Namespaces):
         cancelled: threading.Event | None = None,
         principal: Principal | None = None,
         surface: Surface | None = None,
+        may_wait: bool = True,
     ) -> Result:
         """Run one operation with everything a surface may pass.
 
@@ -121,12 +122,24 @@ class Kit(Namespaces):
             cancelled: Set to stop long work.
             principal: The caller, when it is not the kit's own.
             surface: The surface, when it is not the kit's own.
+            may_wait: False for a read called where nothing may wait: what would wait for the disk is not done.
 
         Returns:
             The value with op id, index, CIDs and ack.
+
+        Raises:
+            KitError: What the operation raised; it is recorded too.
+            MustWait: Only without ``may_wait``; nothing was done and nothing recorded: call again with it.
         """
         caller = Caller(
-            principal or self.principal, surface or self.surface, idempotency_key, parent, trace, progress, cancelled
+            principal or self.principal,
+            surface or self.surface,
+            idempotency_key,
+            parent,
+            trace,
+            progress,
+            cancelled,
+            may_wait,
         )
         return self._dispatcher.call(name, arguments, caller)
 

@@ -277,7 +277,7 @@ def files_list(
     return ctx.engine.buckets.ls(path, after=cursor, limit=limit)
 
 
-@operation("files.stat", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),))
+@operation("files.stat", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),), quick=True)
 def files_stat(ctx: Context, path: AnyState) -> Stat:
     """Return kind, size, CID and metadata of one entry."""
     return ctx.engine.buckets.stat(path)

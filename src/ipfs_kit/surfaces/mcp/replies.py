@@ -10,6 +10,7 @@ from urllib.parse import quote, unquote
 
 from ipfs_kit.errors import InvalidInput, KitError, NotFound
 from ipfs_kit.ipld import CID, codecs
+from ipfs_kit.operations.dispatcher import MustWait
 from ipfs_kit.operations.results import Content, Result, to_json
 
 if TYPE_CHECKING:
@@ -28,13 +29,17 @@ PATH_PREFIX = "ipfs-kit:///"
 _HIDDEN = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 
-def reply(kit: Kit, result: Result, path: Any = None) -> types.CallToolResult:
+def reply(kit: Kit, result: Result, path: Any = None, *, may_wait: bool = True) -> types.CallToolResult:
     """Render a result.
 
     Args:
         kit: Where results too big to inline are kept as blocks.
         result: From the dispatcher.
         path: The path argument of the call, which names sealed content where a CID alone cannot be read.
+        may_wait: Whether a block may be written.
+
+    Raises:
+        MustWait: A block has to be written and may not.
     """
     import mcp_types as types
 
@@ -50,16 +55,17 @@ def reply(kit: Kit, result: Result, path: Any = None) -> types.CallToolResult:
         content = [_link(_uri(value.cid, path), str(value.cid), value.size, "the file's content; or read it by range")]
     else:
         data = {"result": to_json(value)}
-        text = as_text(data)
-        content = [types.TextContent(type="text", text=text)]
-        if len(text) > INLINE_BYTES_MAX:
-            raw = json.dumps(data, ensure_ascii=False).encode("utf-8", "backslashreplace")
-            cid = CID.of(raw)
-            kit.engine.blocks.put(cid, raw, verify=False)
-            content, data = (
-                [_link(_uri(cid), str(cid), len(raw), "the whole result as JSON")],
-                {"cid": str(cid), "size": len(raw)},
-            )
+        raw = json.dumps(data, ensure_ascii=False)
+        if len(raw) > INLINE_BYTES_MAX:
+            if not may_wait:
+                raise MustWait
+            block = raw.encode("utf-8", "backslashreplace")
+            cid = CID.of(block)
+            kit.engine.blocks.put(cid, block, verify=False)
+            content = [_link(_uri(cid), str(cid), len(block), "the whole result as JSON")]
+            data = {"cid": str(cid), "size": len(block)}
+        else:
+            content = [types.TextContent(type="text", text=_escaped(raw))]
     return types.CallToolResult(content=content, structured_content=data, _meta=provenance(result))
 
 
@@ -117,8 +123,15 @@ def _provenance_of_failure(kit: Kit, error: KitError) -> dict[str, Any]:
 
 def as_text(data: Any) -> str:
     """JSON text in which control, bidirectional and invisible characters are escaped; it decodes to the same data."""
-    text = json.dumps(data, ensure_ascii=False)
-    return _HIDDEN.sub(lambda match: f"\\u{ord(match.group()):04x}", text)
+    return _escaped(json.dumps(data, ensure_ascii=False))
+
+
+def _escaped(text: str) -> str:
+    return text if text.isascii() and "\x7f" not in text else _HIDDEN.sub(_escape, text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match.group()):04x}"
 
 
 def resource(uri: str, data: bytes) -> types.ReadResourceResult:

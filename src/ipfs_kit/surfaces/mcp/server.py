@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from ipfs_kit.operations.context import Progress
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import Principal
 from ipfs_kit.surfaces.mcp import replies
+from ipfs_kit.surfaces.mcp.calls import ToolCall
 from ipfs_kit.surfaces.mcp.tools import definition
 
 if TYPE_CHECKING:
@@ -24,21 +24,19 @@ INSTRUCTIONS = (
     "Writes go to the bucket's working session; versions_commit makes them a version; versions_undo takes one operation back. "
     "Every call is recorded; _meta names the op and how to prove it."
 )
-KEY_FIELD = "ipfs-kit/idempotency-key"
 
 
-def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
+def build_server(kit: Kit, operations: dict[str, Operation], *, inline: bool = False) -> Server[Any]:
     """Build the server of one store.
 
     Args:
         kit: The store, as the principal the surface authenticated.
         operations: What is offered, by tool name.
+        inline: Answer quick reads on the event loop itself; for a transport with one client, who waits anyway.
 
     Returns:
         An SDK server that can run over any transport.
     """
-    import anyio
-    import anyio.to_thread
     import mcp_types as types
     from mcp.server.lowlevel import Server
     from mcp.shared.exceptions import MCPError
@@ -55,39 +53,12 @@ def build_server(kit: Kit, operations: dict[str, Operation]) -> Server[Any]:
         operation = operations.get(params.name)
         if operation is None:
             raise MCPError(-32602, "unknown tool: call tools/list for the names")
-        cancelled = threading.Event()
-        meta: dict[str, Any] = dict(params.meta or {})
-        report = _reporter(ctx, meta)
-        principal = _principal(ctx)
-
-        def run() -> types.CallToolResult:
-            try:
-                result = kit.call_with(
-                    operation.name,
-                    params.arguments or {},
-                    idempotency_key=_text_or_none(meta.get(KEY_FIELD)),
-                    trace=_trace_of(meta.get("traceparent")),
-                    progress=report,
-                    cancelled=cancelled,
-                    principal=principal,
-                    surface=Surface.MCP,
-                )
-                return replies.reply(kit, result, (params.arguments or {}).get("path"))
-            except KitError as error:
-                return replies.failure(kit, error)
-
-        async def watch() -> None:
-            try:
-                await anyio.sleep_forever()
-            finally:
-                cancelled.set()
-
-        # The thread is waited for, so that the store is not closed under it; the watcher tells it to stop.
-        async with anyio.create_task_group() as group:
-            group.start_soon(watch)
-            shown = await anyio.to_thread.run_sync(run)
-            group.cancel_scope.cancel()
-        return shown
+        call = ToolCall(kit, operation, params.arguments or {}, dict(params.meta or {}), _principal(ctx))
+        if inline and operation.quick and not call.wants_progress:
+            shown = call.at_once()
+            if shown is not None:
+                return shown
+        return await call.in_thread(_reporter(ctx) if call.wants_progress else None)
 
     return Server(
         "ipfs-kit",
@@ -145,28 +116,11 @@ def _principal(ctx: Any) -> Principal | None:
     return found if isinstance(found, Principal) else None
 
 
-def _reporter(ctx: Any, meta: dict[str, Any]) -> Callable[[Progress], None] | None:
-    """Progress notifications, when the client asked for them; called from a worker thread."""
-    if not {"progressToken", "progress_token"} & set(meta):
-        return None
+def _reporter(ctx: Any) -> Callable[[Progress], None]:
+    """Progress notifications; called from a worker thread."""
     import anyio.from_thread
 
     def report(progress: Progress) -> None:
         anyio.from_thread.run(ctx.session.report_progress, float(progress.done), progress.total, progress.note or None)
 
     return report
-
-
-def _text_or_none(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _trace_of(value: Any) -> bytes | None:
-    """The trace id of a W3C traceparent header, 16 bytes."""
-    parts = value.split("-") if isinstance(value, str) else []
-    if len(parts) != 4 or len(parts[1]) != 32:
-        return None
-    try:
-        return bytes.fromhex(parts[1])
-    except ValueError:
-        return None
