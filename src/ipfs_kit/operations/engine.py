@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import batches, segments
 from ipfs_kit.ledger.ledger import Ledger
+from ipfs_kit.operations.clock import Clock, StepRecorder
 from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
@@ -34,8 +34,9 @@ FORMAT = 1
 class Engine:
     """All layers of one open store; use ``Engine.open``."""
 
-    def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float) -> None:
+    def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float, clock: Clock) -> None:
         self.path = path
+        self.clock = clock
         self.read_only = read_only
         schemas = (PINS_SCHEMA, HOLDS_SCHEMA, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
@@ -50,19 +51,23 @@ class Engine:
             self.state,
             self.keys,
             sync_blocks=self.blocks.sync,
-            now_ns=time.time_ns,
+            now_ns=clock,
             random=os.urandom,
             read_only=read_only,
         )
-        self.buckets = Buckets(self.state, self.blocks, self.keys, time.time_ns, op_at_time=self._op_at_time)
+        self.buckets = Buckets(self.state, self.blocks, self.keys, clock, op_at_time=self._op_at_time)
         self._maintenance = Maintenance(self)
+        self._clock_steps = StepRecorder(self.ledger, clock)
         if not read_only:
+            self._clock_steps.start()
             self._maintenance.start()
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
 
     @classmethod
-    def open(cls, path: Path, *, create: bool, read_only: bool, lock_timeout_s: float) -> Engine:
+    def open(
+        cls, path: Path, *, create: bool, read_only: bool, lock_timeout_s: float, clock: Clock | None = None
+    ) -> Engine:
         """Open a store directory; the same directory gives the same engine in one process.
 
         Args:
@@ -70,6 +75,7 @@ class Engine:
             create: Make the store when the directory is absent or empty.
             read_only: Write nothing.
             lock_timeout_s: Longest wait for another process.
+            clock: Where times come from, when this opens the engine; the machine's when None.
 
         Raises:
             StoreNotFound: There is no store and ``create`` is False.
@@ -83,7 +89,11 @@ class Engine:
                     f"there is no store in {path}: run 'ipfs-kit --store {path} init', or name another with --store"
                 )
             files.make_dirs(path, 0o700)
-        return _engines.open(path, read_only, lambda: cls(path, read_only=read_only, lock_timeout_s=lock_timeout_s))
+        return _engines.open(
+            path,
+            read_only,
+            lambda: cls(path, read_only=read_only, lock_timeout_s=lock_timeout_s, clock=clock or Clock()),
+        )
 
     @property
     def format(self) -> int:
@@ -155,7 +165,7 @@ class Engine:
         _engines.release(self, self._really_close)
 
     def _really_close(self) -> None:
-        steps: list[Callable[[], object]] = [self._maintenance.stop]
+        steps: list[Callable[[], object]] = [self._maintenance.stop, self._clock_steps.close]
         if "sql" in self.__dict__:
             steps.append(self.sql.close)
         steps += [self.buckets.close, self.ledger.close, self.blocks.close, self.keys.close, self.state.close]
