@@ -55,7 +55,7 @@ generate: venv ## Rewrite generated files: Python view, schema snapshots, refere
 docs: generate ## Rewrite the reference and run the guides' commands
 	$(PYTEST) -q tests/docs
 
-peers: ## Build current Kubo into .peers and regenerate the golden vectors
+peers: venv ## Build current Kubo into .peers and regenerate the golden vectors
 	$(BIN)/python -m tools.peers
 
 lock: ## Recompile constraints.txt

@@ -10,8 +10,8 @@ from tools.peers import vectors
 
 
 def main() -> int:
-    subprocess.run([str(Path(__file__).with_name("build.sh"))], check=True)
-    return vectors.main()
+    built = subprocess.run([str(Path(__file__).with_name("build.sh"))])
+    return built.returncode or vectors.main()
 
 
 if __name__ == "__main__":

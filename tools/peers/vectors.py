@@ -65,28 +65,26 @@ def ipfs_car(path: Path, work: Path) -> str:
 
 
 def main() -> int:
-    if not KUBO.exists():
-        print("no .peers/ipfs: vectors stay as committed", file=sys.stderr)
-        return 0
+    if not (KUBO.exists() and IPFS_CAR.exists()):
+        print("no peers in .peers/: run make peers; the vectors stay as they are", file=sys.stderr)
+        return 1
     files: list[dict[str, object]] = []
     trees: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(dir=ROOT / ".peers") as name:
         work = Path(name)
         kubos = {profile: Kubo(profile, work / profile) for profile in PROFILES}
-        use_car = IPFS_CAR.exists()
         for size in corpus.FILE_SIZES + corpus.FILE_SIZES_LARGE:
             path = work / "file"
             write_file(path, 1, size)
             cids = {p: k.add(path) for p, k in kubos.items()}
-            if use_car:
-                cids["ipfs-car"] = ipfs_car(path, work)
+            cids["ipfs-car"] = ipfs_car(path, work)
             files.append({"seed": 1, "size": size, "cids": cids})
             path.unlink()
         for label, make in corpus.TREES.items():
             path = work / "tree"
             corpus.materialize(make(), path)
             cids = {p: k.add(path) for p, k in kubos.items()}
-            if use_car and label in corpus.PLAIN_TREES:
+            if label in corpus.PLAIN_TREES:
                 cids["ipfs-car"] = ipfs_car(path, work)
             trees.append({"tree": label, "cids": cids})
             shutil.rmtree(path)
