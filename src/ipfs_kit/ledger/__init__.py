@@ -4,8 +4,10 @@ from ipfs_kit.ledger import batches, segments
 from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.ledger.receipts import BatchReceipt, Effect, Outcome, Receipt, Ticket
 from ipfs_kit.ledger.record import BULK, FIELDS, MAIN, Draft, OpenRecord, Record, decode, new_op_id, open_record
+from ipfs_kit.ledger.select import Where
+from ipfs_kit.ledger.streams import schema as streams
 
-SCHEMAS = (batches.SCHEMA, segments.SCHEMA)
+SCHEMAS = (batches.SCHEMA, segments.SCHEMA, streams.SCHEMA)
 """The tables this layer keeps in ``state.db``."""
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Receipt",
     "Record",
     "Ticket",
+    "Where",
     "decode",
     "new_op_id",
     "open_record",

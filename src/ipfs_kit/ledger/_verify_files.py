@@ -10,6 +10,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from itertools import pairwise
 from typing import Any, Final, cast
 
 from ipfs_kit.errors import KitError
@@ -279,6 +280,68 @@ class FilesCheck:
                     self._fault(where, f"its record {at} is not the log's")
                     return
 
+    # -- batches of streams --------------------------------------------------------------------------------------
+
+    def stream_roots(self) -> Iterator[tuple[int, bytes, str]]:
+        """Check each batch of a stream by itself and yield the roots they claim."""
+        directory = self._path("streams")
+        rows = self._query(
+            "SELECT cid FROM stream_batches WHERE log = ? UNION SELECT cid FROM stream_flushes WHERE log = ?",
+            (self._log, self._log),
+        )
+        registered = {str(CID(cid)) for (cid,) in rows}
+        names = set(os.listdir(directory)) if os.path.isdir(directory) else set()
+        for missing in sorted(registered - names):
+            self._fault(f"streams/{missing}", "is missing: restore it from a backup")
+        for name in sorted(names):
+            if _TEMPORARY.match(name):
+                continue
+            body = self._stream_batch(f"streams/{name}", name)
+            if body is not None:
+                yield body["size"], body["root"], f"streams/{name}"
+
+    def _stream_batch(self, where: str, name: str) -> dict[str, Any] | None:
+        """A sound batch of records; None for a node of batches, and for what is noted as a fault."""
+        data = read_file(self._path(where)) or b""
+        try:
+            CID.parse(name).check(data)
+            body = dag_cbor.decode(data)
+        except KitError as exc:
+            self._fault(where, f"its bytes are not what its name says ({exc.message}): restore it from a backup")
+            return None
+        if isinstance(body, dict) and body.get("kind") == "ipfs-kit/stream-dataset":
+            return None
+        indices, records = (body.get("indices"), body.get("records")) if isinstance(body, dict) else (None, None)
+        if (
+            not isinstance(body, dict)
+            or body.get("kind") != "ipfs-kit/stream-batch"
+            or body.get("log") != self._log
+            or not isinstance(body.get("root"), bytes)
+            or not isinstance(indices, list)
+            or not isinstance(records, list)
+            or not 0 < len(indices) == len(records) == body.get("count")
+            or not all(type(index) is int for index in indices)
+            or any(b <= a for a, b in pairwise(indices))
+            or [body.get("first"), body.get("last")] != [indices[0], indices[-1]]
+            or body.get("size") != indices[-1] + 1
+        ):
+            self._fault(where, "is no batch of this log")
+            return None
+        if body["size"] > self._size:
+            self._fault(where, f"covers {body['size']} records, the tree only {self._size}: it was truncated")
+            return None
+        bundle, stored = -1, None
+        for index, record in zip(indices, records, strict=True):
+            if index // 256 != bundle:
+                bundle = index // 256
+                stored = self._bundle(bundle, max(0, min(256, self._size - bundle * 256)))
+            if stored is not None and len(stored) >= 38 * (index % 256 + 1):
+                entry = stored[38 * (index % 256) + 2 : 38 * (index % 256) + 38]
+                if not isinstance(record, CID) or record.binary != entry:
+                    self._fault(where, f"its record {index} is not the log's")
+                    return None
+        return body
+
     # -- names ---------------------------------------------------------------------------------------------------
 
     def check_names(self) -> None:
@@ -307,6 +370,8 @@ class FilesCheck:
         if name == "checkpoint" or _TEMPORARY.match(entry.name):
             return True
         if name.startswith("manifests/"):
+            return name.count("/") == 1
+        if name.startswith("streams/"):
             return name.count("/") == 1
         if name.startswith("segments/"):
             return self._segment_file(name, registered)

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from ipfs_kit.durable import StateDB
@@ -35,6 +36,8 @@ from ipfs_kit.ledger.record import (
     open_record,
 )
 from ipfs_kit.ledger.segments import Segments
+from ipfs_kit.ledger.select import Where, select
+from ipfs_kit.ledger.tiles import TileFiles
 
 if TYPE_CHECKING:
     from ipfs_kit.ledger import check, verify
@@ -191,17 +194,35 @@ class Ledger:
         """
         if self.read_only or log not in LOGS:
             raise self._refusal(log)
+        with self.publishing() as sizes:
+            files = self._publisher.files[log]
+            return manifest.extend(files.directory, self._state, files, log, self.origin(log), sizes[log])
+
+    @contextmanager
+    def publishing(self) -> Iterator[dict[str, int]]:
+        """Commit and publish everything submitted before, and keep others from publishing meanwhile; sizes by log."""
+        if self.read_only:
+            raise self._refusal(MAIN)
         self._committer.flush()
         lease = self._publisher.lease(self._state.lock_timeout_s)
         try:
-            published = self._publisher.publish_leased()
-            files = self._publisher.files[log]
-            return manifest.extend(files.directory, self._state, files, log, self.origin(log), published[log].size)
+            yield {log: found.size for log, found in self._publisher.publish_leased().items()}
         except IntegrityError as exc:
             self._on_fault(exc)
             raise
         finally:
             lease.release()
+
+    def tile_files(self, log: str) -> TileFiles:
+        """The published tree of a log."""
+        return self._publisher.files[log]
+
+    def select(
+        self, log: str, where: Where, start: int = 0, stop: int | None = None, *, newest_first: bool = False
+    ) -> Iterator[tuple[int, Record]]:
+        """Index and record of every op in ``[start, stop)`` that is kept and meets a condition on stored columns."""
+        for index, data in select(self._state, self.segments, log, where, start, stop, newest_first=newest_first):
+            yield index, decode(data)
 
     def close(self) -> None:
         """Commit what is queued, publish it unless another process is doing so, and stop."""

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from ipfs_kit.durable.files import create_idempotent, make_dirs, remove, sweep_temporaries
 from ipfs_kit.durable.locks import Lease
@@ -25,10 +25,12 @@ from ipfs_kit.errors import IntegrityError, InternalError, InvalidInput, KitErro
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.dag_cbor import block, decode
 from ipfs_kit.ledger.batches import batches, drop_tail, log_state, log_state_in
-from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, from_table, need_pyarrow, record_cids, schema, to_table
+from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, RAW, from_table, need_pyarrow, record_cids, schema, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from ipfs_kit.ledger.select import Where
 
 SCHEMA: Final = Schema(
     "segments",
@@ -50,6 +52,19 @@ _MANIFEST_KIND: Final = "ipfs-kit/segment"
 
 Leaves = Callable[[str, int, int], Iterable[bytes]]
 """``leaves(log, start, stop)``: the leaf hashes of the log's tree, as its level-0 tiles hold them."""
+
+
+class Condition(Protocol):
+    """What ``scan`` needs of a condition; ``select`` has the one in use."""
+
+    where: Where
+    columns: list[str]
+
+    def may_hold(self, name: str, low: Any, high: Any) -> bool:
+        """Whether rows between two values of a column can meet it."""
+
+    def mask(self, table: pa.Table) -> pa.Array:
+        """Which rows meet it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,6 +420,42 @@ class Segments:
                 return int(indices[-1].as_py())
         return None
 
+    def scan(
+        self, log: str, condition: Condition, start: int, stop: int, *, newest_first: bool = False
+    ) -> Iterator[pa.Table]:
+        """Rows of ``[start, stop)`` that meet a condition, as tables of at most a row group each.
+
+        Args:
+            log: ``main`` or ``bulk``.
+            condition: Judges row groups by their statistics and rows by some of their columns.
+            start: First index.
+            stop: Index after the last.
+            newest_first: Later tables first; within a table rows stay in order.
+        """
+        import pyarrow.compute as pc
+
+        rows = self._state.query(
+            f"SELECT {_COLUMNS} FROM ledger_segments WHERE log = ? AND first_index < ? "  # noqa: S608 - constant columns
+            "AND first_index + count > ? ORDER BY first_index",
+            (log, stop, start),
+        )
+        found = [Segment(*row) for row in rows]
+        for segment in reversed(found) if newest_first else found:
+            if not condition.where.within(segment.time_min, segment.time_max):
+                continue
+            file = self._file(segment)
+            groups = range(file.metadata.num_row_groups)
+            for group in reversed(groups) if newest_first else groups:
+                if not _may_hold(file, group, condition):
+                    continue
+                with self._guard, _translated(segment.name):
+                    narrow = file.read_row_group(group, columns=condition.columns, use_threads=False)
+                mask = condition.mask(narrow)
+                index = narrow[INDEX]
+                mask = pc.and_(mask, pc.and_(pc.greater_equal(index, start), pc.less(index, stop)))
+                if pc.any(mask).as_py():
+                    yield self._group(segment, group).filter(mask)
+
     def _holding(self, log: str, index: int) -> Segment | None:
         rows = self._state.query(
             f"SELECT {_COLUMNS} FROM ledger_segments WHERE log = ? AND first_index <= ? "  # noqa: S608 - constant columns
@@ -445,6 +496,24 @@ class Segments:
             while len(self._groups) > _GROUPS_KEPT:
                 self._groups.popitem(last=False)
         return table
+
+
+def _may_hold(file: Any, group: int, condition: Condition) -> bool:
+    if _has_raw(file, group):
+        return True
+    row_group = file.metadata.row_group(group)
+    for at in range(row_group.num_columns):
+        column = row_group.column(at)
+        name = column.path_in_schema
+        if name not in condition.columns or name in (INDEX, RAW):
+            continue
+        bounds = column.statistics
+        if bounds is None or not bounds.has_min_max:
+            continue
+        low, high = (bounds.min_raw, bounds.max_raw) if name == "time_ns" else (bounds.min, bounds.max)
+        if not condition.may_hold(name, low, high):
+            return False
+    return True
 
 
 def _span(group: list[tuple[Any, ...]]) -> _Span:

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import chain
 from typing import Any, Final
 
 from ipfs_kit.errors import IntegrityError, KitError
@@ -206,7 +207,7 @@ class _LogCheck:
                 "its sizes contradict each other: it was changed by hand or restored in part",
             )
         files = FilesCheck(self._directory, self.log, self._query, state.size, state.sealed_upto, self._faults)
-        for size, root, who in files.manifest_roots():
+        for size, root, who in chain(files.manifest_roots(), files.stream_roots()):
             self.want(size, root, who)
         sizes = sorted(self._wanted)
         self._check_root(0, sha256(b"").digest())

@@ -15,15 +15,17 @@ from ipfs_kit.blocks.pins import PINS_SCHEMA, Pins
 from ipfs_kit.blocks.store import PackStore
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
-from ipfs_kit.errors import FormatError, OpNotFound, StoreNotFound
+from ipfs_kit.durable.reserve import Reserve
+from ipfs_kit.errors import FormatError, InvalidInput, OpNotFound, StoreNotFound
 from ipfs_kit.keys import KeyRing
-from ipfs_kit.ledger import batches, segments
+from ipfs_kit.ledger import SCHEMAS as LEDGER_SCHEMAS
 from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.operations.clock import Clock, StepRecorder
 from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
+    from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
 
@@ -37,8 +39,12 @@ class Engine:
     def __init__(self, path: Path, *, read_only: bool, lock_timeout_s: float, clock: Clock) -> None:
         self.path = path
         self.clock = clock
+        self.random = os.urandom
         self.read_only = read_only
-        schemas = (PINS_SCHEMA, HOLDS_SCHEMA, batches.SCHEMA, segments.SCHEMA, *buckets.SCHEMAS)
+        self.reserve = Reserve(path)
+        if not read_only:
+            self.reserve.relieve()  # opening itself writes
+        schemas = (PINS_SCHEMA, HOLDS_SCHEMA, *LEDGER_SCHEMAS, *buckets.SCHEMAS)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
         # Keys are made once: in a store that has recorded something, absent ones are lost and must not be replaced.
         unused = not self.state.query("SELECT 1 FROM ledger_logs WHERE next_index > 0 LIMIT 1")
@@ -61,6 +67,7 @@ class Engine:
         if not read_only:
             self._clock_steps.start()
             self._maintenance.start()
+            self.keep_reserve()
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
 
@@ -79,9 +86,12 @@ class Engine:
 
         Raises:
             StoreNotFound: There is no store and ``create`` is False.
+            InvalidInput: The path is a file.
             FormatError: The directory holds something that is not a store.
         """
         if not (path / "state.db").exists():
+            if path.exists() and not path.is_dir():
+                raise InvalidInput(f"{path} is a file, and a store is a directory: name another with --store")
             if path.is_dir() and any(path.iterdir()) and not (path / "keys").is_dir():
                 raise FormatError(f"{path} is not empty and holds no store: choose an empty or new directory")
             if not create:
@@ -104,6 +114,14 @@ class Engine:
     def failed(self) -> bool:
         """Whether a durable write failed, so that the store must be reopened."""
         return self.state.failed
+
+    def has_room(self) -> bool:
+        """Whether a call can be recorded; gives the reserve back when the disk is nearly full."""
+        return self.read_only or self.reserve.relieve()
+
+    def keep_reserve(self) -> None:
+        """Set disk space aside again where there is some."""
+        self.reserve.restore(self.blocks.size_bytes)
 
     def actor(self, principal: Principal) -> str:
         """The surrogate id of a principal; made on its first call, empty when nothing may be written."""
@@ -148,6 +166,13 @@ class Engine:
         from ipfs_kit.operations.upkeep import Upkeep
 
         return Upkeep(self)
+
+    @cached_property
+    def streams(self) -> StreamBatches:
+        """Batches of the ledger's streams."""
+        from ipfs_kit.ledger.streams.batches import StreamBatches
+
+        return StreamBatches(self.ledger, self.state, self.clock)
 
     @cached_property
     def sql(self) -> Any:

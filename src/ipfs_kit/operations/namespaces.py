@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
+    from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
 
@@ -142,7 +143,7 @@ class Store(Namespace):
         return found
 
     def verify(self) -> VerifyReport:
-        """Check every byte of packs, index, pins, buckets, keys and ledger; changes nothing."""
+        """Check every byte of packs, index, pins, buckets, keys and ledger, and replay the records; changes nothing."""
         found: VerifyReport = self._call("store.verify", {})
         return found
 
@@ -861,6 +862,101 @@ class Ledger(Namespace):
         return found
 
 
+class Stream(Namespace):
+    """Operations of the toolset ``stream``."""
+
+    def list(self) -> StreamList:
+        """List the streams with the fields of their events."""
+        found: StreamList = self._call("stream.list", {})
+        return found
+
+    def append(self, stream: str, *, events: list[dict[str, Any]], ack: str | None = None) -> Appended:
+        """Record events, each as one op of the stream.
+
+        Several events at once are recorded in order and acknowledged together, beside the record of this call.
+
+        Args:
+            stream: The stream.
+            events: Events: mappings from field to value.
+            ack: Fsync or buffered; fsync for streams of the main log when left out.
+        """
+        found: Appended = self._call("stream.append", {"stream": stream, "events": events, "ack": ack})
+        return found
+
+    def flush(self, stream: str) -> FlushInfo:
+        """Gather the records that came since the last flush into a batch and return its CID.
+
+        Args:
+            stream: The stream.
+        """
+        found: FlushInfo = self._call("stream.flush", {"stream": stream})
+        return found
+
+    def batches(self, stream: str, *, limit: int = 100, cursor: int | None = None) -> FlushPage:
+        """List the batches of a stream, newest first.
+
+        Args:
+            stream: The stream.
+            limit: Most batches to return.
+            cursor: Continue after this cursor.
+        """
+        found: FlushPage = self._call("stream.batches", {"stream": stream, "limit": limit, "cursor": cursor})
+        return found
+
+    def load(self, cid: CID, *, limit: int = 10000, cursor: str | None = None) -> EventPage:
+        """Return the records of a batch, each once, in order and checked against the CID.
+
+        Args:
+            cid: A batch, as flush returned it.
+            limit: Most records to return.
+            cursor: Continue after this cursor.
+        """
+        found: EventPage = self._call("stream.load", {"cid": cid, "limit": limit, "cursor": cursor})
+        return found
+
+    def query(
+        self,
+        stream: str,
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        status: list[str] | None = None,
+        match: dict[str, Any] | None = None,
+        text: str | None = None,
+        oldest_first: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> EventPage:
+        """Return the records of a stream that meet every condition, newest first, over the whole history.
+
+        Args:
+            stream: The stream.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            status: How ops ended: ok, error, denied, cancelled, unknown.
+            match: Fields of the event and the value, or list of values, wanted.
+            text: Text that some field must contain, without regard to case.
+            oldest_first: Oldest first instead of newest first.
+            limit: Most records to return.
+            cursor: Continue after this cursor.
+        """
+        found: EventPage = self._call(
+            "stream.query",
+            {
+                "stream": stream,
+                "since": since,
+                "until": until,
+                "status": status,
+                "match": match,
+                "text": text,
+                "oldest_first": oldest_first,
+                "limit": limit,
+                "cursor": cursor,
+            },
+        )
+        return found
+
+
 class System(Namespace):
     """Operations of the toolset ``system``."""
 
@@ -927,6 +1023,11 @@ class Namespaces:
     def ledger(self) -> Ledger:
         """Operations of the toolset ``ledger``."""
         return Ledger(self)
+
+    @cached_property
+    def stream(self) -> Stream:
+        """Operations of the toolset ``stream``."""
+        return Stream(self)
 
     @cached_property
     def system(self) -> System:

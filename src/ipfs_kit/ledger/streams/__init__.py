@@ -1,0 +1,1 @@
+"""Streams: typed families of ops, their record types, batches and SQL views; import the module that is needed."""
