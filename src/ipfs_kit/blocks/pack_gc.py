@@ -13,6 +13,7 @@ from ipfs_kit.blocks.index import DOOMED, OPEN, SEALED, Place, Txn
 from ipfs_kit.blocks.pack_files import mapped, read_descriptor, walk
 from ipfs_kit.blocks.pack_layout import Frame, decode_start, kind_of, pack_name
 from ipfs_kit.blocks.pack_writer import PackWriter
+from ipfs_kit.durable.files import is_temporary
 from ipfs_kit.errors import StorageFailed
 from ipfs_kit.ipld.cid import CID
 
@@ -229,6 +230,11 @@ class Collecting:
                 )
             )
         return stats
+
+    def size_bytes(self) -> int:
+        """Bytes of all files in ``packs``."""
+        with os.scandir(self._packs) as entries:
+            return sum(entry.stat().st_size for entry in entries if not is_temporary(entry.name))
 
     def room_to_copy(self, size: int) -> bool:
         """Whether the disk holds so many bytes more, with some left for the index and the record of the collection."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -114,11 +115,11 @@ class Reserve:
         finally:
             os.close(fd)
 
-    def restore(self, store_bytes: int = 0) -> bool:
+    def restore(self, store_bytes: Callable[[], int]) -> bool:
         """Set the space aside again when there is room, and when the disk or the store is of a size to need it.
 
         Args:
-            store_bytes: What the store holds; a small store on an empty disk gets no reserve.
+            store_bytes: Tells what the store holds; a small store on an empty disk gets no reserve.
 
         Returns:
             Whether the reserve is complete.
@@ -126,7 +127,7 @@ class Reserve:
         if self.held() >= self.size:
             return True
         free = self.free()
-        if free < 2 * self.size + self.low or (free > _NEAR_BYTES and store_bytes < self.size):
+        if free < 2 * self.size + self.low or (free > _NEAR_BYTES and store_bytes() < self.size):
             return False
         try:
             _call("allocate", self.path)

@@ -257,8 +257,8 @@ class StateDB:
         raise LockTimeout(f"{self.path} changes faster than it can be read without locks", path=self.path)
 
     def _quiet_state(self) -> tuple[int, int]:
-        """What tells one quiet file from another; (-1, -1) when it has a log, which SQLite itself then follows."""
-        if os.path.exists(self.path + "-wal"):
+        """What tells one quiet file from another; (-1, -1) when it has a log with something in it, which SQLite itself then follows."""
+        if _size_of(self.path + "-wal"):
             return (-1, -1)
         status = os.stat(self.path)
         return (status.st_mtime_ns, status.st_size)
@@ -407,7 +407,7 @@ class StateDB:
         try:
             if not self.read_only:
                 return _sqlite.connect(self.path, writer=False, busy_timeout_s=self.lock_timeout_s)
-            return _sqlite.connect_read_only(self.path, immutable=not os.path.exists(self.path + "-wal"))
+            return _sqlite.connect_read_only(self.path, immutable=not _size_of(self.path + "-wal"))
         except apsw.Error as exc:
             raise _sqlite.translate(exc, self.path) from exc
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from ipfs_kit.blocks.store import PackStore
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
 from ipfs_kit.durable.reserve import Reserve
-from ipfs_kit.errors import FormatError, InvalidInput, OpNotFound, StoreNotFound
+from ipfs_kit.errors import FormatError, InvalidInput, NoSpace, OpNotFound, StoreNotFound
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import SCHEMAS as LEDGER_SCHEMAS
 from ipfs_kit.ledger.ledger import Ledger
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
+
+_log = logging.getLogger(__name__)
 
 FORMAT = 1
 """Version of the store's layout; older builds refuse newer ones by name."""
@@ -198,6 +201,12 @@ class Engine:
         for step in steps:
             try:
                 step()
+            except NoSpace as exc:
+                if self.failed:
+                    error = error or exc
+                else:
+                    # What was acknowledged is durable; snapshots and checkpoints are made by the next close with room.
+                    _log.warning("closing left work for later: %s", exc.message)
             except Exception as exc:  # every layer is closed; the first failure is the one reported
                 error = error or exc
         if error is not None:

@@ -64,6 +64,9 @@ class Maintenance:
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
             try:
+                if not self._engine.has_room():
+                    continue
+                self._engine.keep_reserve()
                 self._engine.buckets.checkpoint()
                 self._seal_if_due()
             except KitError as error:

@@ -76,6 +76,7 @@ class Views:
         """The store and its sizes."""
         engine = self._engine
         packs = engine.blocks.pack_stats()
+        room = engine.reserve.room()
         return StoreInfo(
             path=str(engine.path),
             node=engine.ledger.node,
@@ -85,6 +86,8 @@ class Views:
             buckets=engine.buckets.count(),
             main_records=engine.ledger.size("main"),
             bulk_records=engine.ledger.size("bulk"),
+            free=room.free_bytes,
+            reserve=room.reserve_bytes,
         )
 
 

@@ -10,13 +10,16 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from ipfs_kit.errors import InvalidInput, NotFound
+from ipfs_kit.errors import InvalidInput, NoSpace, NotFound
 from ipfs_kit.operations.arguments import Param
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation
 from ipfs_kit.surfaces.cli.commands import Command
 from ipfs_kit.surfaces.parsing import Parser
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ipfs_kit.operations.kit import Kit
     from ipfs_kit.surfaces.cli.main import Globals
 
 STDIN_BYTES_MAX = 64 << 20
@@ -64,17 +67,30 @@ def _called(operation: Operation, given: dict[str, Any], idempotency_key: str | 
             reporter.finish()
             render(operation, result, options.json)
             return conclude(operation.name, result, options)
-        with Kit.open(
-            store,
-            create=operation.name == "store.init",
-            read_only=options.read_only,
-            surface="cli",
-            lock_timeout_s=options.lock_timeout_s,
-        ) as kit:
+        with _opened(Kit, store, operation, options) as kit:
             result = kit.call_with(operation.name, given, idempotency_key=idempotency_key, progress=reporter)
             reporter.finish()
             render(operation, result, options.json)
     return conclude(operation.name, result, options)
+
+
+def _opened(kit: type[Kit], store: Path, operation: Operation, options: Globals) -> Kit:
+    """Open the store; where there is no room even for that, a command that only reads gets it for reading only."""
+    wait_s = options.lock_timeout_s
+    try:
+        return kit.open(
+            store,
+            create=operation.name == "store.init",
+            read_only=options.read_only,
+            surface="cli",
+            lock_timeout_s=wait_s,
+        )
+    except NoSpace:
+        if operation.mode is not Mode.READ:
+            raise
+        sys.stderr.write("ipfs-kit: the disk is full: run 'ipfs-kit gc' or free disk space\n")
+        options.read_only = True
+        return kit.open(store, read_only=True, surface="cli", lock_timeout_s=wait_s)
 
 
 def _draws() -> bool:

@@ -31,7 +31,7 @@ def conclude(name: str, result: Result, options: Globals) -> int:
         0, or ``EXIT_PARTIAL``.
     """
     if result.op_id is None and not options.json and not options.quiet:
-        why = "the store is open for reading only" if options.read_only else "this needs no store"
+        why = "the store is open for reading only" if options.read_only else result.warning or "this needs no store"
         sys.stderr.write(f"ipfs-kit: nothing was recorded: {why}\n")
     if name not in PARTIAL or not result.value.problems_count:
         return 0

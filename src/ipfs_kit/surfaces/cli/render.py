@@ -36,6 +36,8 @@ def render(operation: Operation, result: Result, as_json: bool) -> None:
                 "replayed": result.replayed,
             },
         }
+        if result.warning is not None:
+            shown["warning"] = result.warning
         sys.stdout.write(json.dumps(shown, ensure_ascii=False) + "\n")
         return
     value = result.value

@@ -71,7 +71,7 @@ def reply(kit: Kit, result: Result, path: Any = None, *, may_wait: bool = True) 
 
 def provenance(result: Result) -> dict[str, Any]:
     """The ``_meta`` of every result."""
-    return {
+    return ({} if result.warning is None else {"ipfs-kit/warning": result.warning}) | {
         "ipfs-kit/op": result.op_id,
         "ipfs-kit/cid": to_json(result.cid),
         "ipfs-kit/ack": result.ack,
