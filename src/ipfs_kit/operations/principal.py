@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ipfs_kit.buckets.paths import Location, Path, is_within
+from ipfs_kit.buckets.paths import Path, check_bucket_name, is_within, parse_path
 from ipfs_kit.errors import Denied, InvalidInput
 from ipfs_kit.operations.catalogue import Operation
 
@@ -39,10 +39,7 @@ class Grant:
             raise InvalidInput(
                 f"the scope {text[:200]!a} is not understood: write TOOLSET:VERB@BUCKET/path, TOOLSET:*@BUCKET or *@BUCKET"
             )
-        location = Location.parse(f"{bucket}:/{path}")
-        if str(location.ref) != bucket:
-            raise InvalidInput(f"the scope {text[:200]!a} must name a bucket and a path, no version or session")
-        return Grant(scope, bucket, location.path)
+        return Grant(scope, check_bucket_name(bucket), parse_path(path))
 
     def gives(self, scope: str) -> bool:
         """Whether it gives a scope, somewhere."""
