@@ -257,7 +257,9 @@ def _admit_node(node: dict[str, Any], names: set[str]) -> None:
         name = node["table_name"].lower()
         if node.get("catalog_name") or node.get("schema_name") or name not in names:
             full = ".".join(part for part in (node.get("catalog_name"), node.get("schema_name"), name) if part)
-            raise Refusal("invalid_input", f"there is no table {full!r} here: query 'ops' or 'records'")
+            raise Refusal(
+                "invalid_input", f"there is no table {full!r} here: query 'ops', 'records' or a stream such as 'audit'"
+            )
     elif kind == "TABLE_FUNCTION":
         name = node["function"]["function_name"].lower()
         if name not in _TABLE_FUNCTIONS:
@@ -421,6 +423,8 @@ def _prepare(connection: Any, request: dict[str, Any], tail: Any, used: set[str]
 def _scope(connection: Any, request: dict[str, Any], used: set[str]) -> None:
     """Copy the rows this principal may see, so that no expression of the query ever touches another row."""
     for name, columns in request["relations"].items():
+        if name in request["streams"]:
+            continue  # a view over the others, so it sees what they keep
         wanted = [c for c in columns if c in used] or columns[:1]
         listed = ", ".join(f'"{c}"' for c in wanted)
         connection.execute(
@@ -502,7 +506,11 @@ def _serve(
     connection.execute("SET enable_external_access = false")
     connection.execute("SET TimeZone = 'UTC'")
     text, nodes = admit(connection, duckdb, request["sql"], set(request["relations"]))
+    named = {str(node.get("table_name", "")).strip('"').lower() for node in nodes}
     used = {c for columns in request["relations"].values() for c in needed_columns(nodes, columns)}
+    if named & set(request["streams"]):
+        # Their columns are computed, and they rest on columns of the record that the query does not name.
+        used |= set(request["relations"]["records"])
     _prepare(connection, request, tail, used, Oracle(sock))
     if request["row_filter"]:
         _scope(connection, request, used)

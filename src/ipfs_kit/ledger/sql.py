@@ -1,4 +1,4 @@
-"""SQL over both logs: sealed segments and live tail as the views ``ops`` and ``records`` (``docs/guide/sql.md``).
+"""SQL over both logs: sealed segments and live tail as the views ``ops``, ``records`` and one per stream (``docs/guide/sql.md``).
 
 One query sees one snapshot of ``state.db``: the segments registered then and the records not yet sealed. The
 engine runs in ``sandbox``; this module decides what it may see.
@@ -12,18 +12,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.state import StateDB
 from ipfs_kit.errors import FormatError, MissingExtra, Stale
 from ipfs_kit.ledger.batches import unframe
 from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, need_pyarrow, schema, to_table
 from ipfs_kit.ledger.record import FIELDS, LOGS, SEALED_FIELDS, record_cid_bytes
 from ipfs_kit.ledger.sandbox import Answer, Limits, Sandbox
+from ipfs_kit.ledger.streams import views
+from ipfs_kit.ledger.streams.registry import STREAMS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -213,8 +216,13 @@ class LedgerSql:
                 if paths
             ],
             "directories": [os.path.dirname(paths[0]) for paths in files.values() if paths],
-            "relations": {"ops": list(OPS_COLUMNS), "records": [*OPS_COLUMNS, "phase"]},
+            "relations": {
+                "ops": list(OPS_COLUMNS),
+                "records": [*OPS_COLUMNS, "phase"],
+                **views.relations(list(OPS_COLUMNS)),
+            },
             "computed": list(_COMPUTED),
+            "streams": list(STREAMS),
             "functions": _FUNCTIONS,
             "setup": _views([log for log, paths in files.items() if paths], computed=True),
             "setup_plain": _views([log for log, paths in files.items() if paths], computed=False),
@@ -278,7 +286,7 @@ def _views(logs: list[str], *, computed: bool) -> list[str]:
     ops = f"""CREATE VIEW ops AS SELECT {names} FROM records WHERE phase = 0 OR phase IS NULL UNION ALL
         SELECT {folded} FROM (SELECT * FROM records WHERE phase = 2) AS o
         FULL JOIN (SELECT * FROM records WHERE phase = 1) AS i ON o.op_id = i.op_id"""  # noqa: S608 - our own names
-    return [records, ops]
+    return [records, ops, *views.statements(list(OPS_COLUMNS), computed=computed)]
 
 
 def _expression(name: str, computed: bool) -> str:
