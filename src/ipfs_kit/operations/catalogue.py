@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, TypeVar
 
 from ipfs_kit.errors import InvalidInput
+from ipfs_kit.ledger.streams import EVENT_STREAMS
 from ipfs_kit.operations.arguments import Param, json_schema, params_of
 from ipfs_kit.operations.places import Places
 
@@ -93,6 +94,11 @@ class Operation:
     def toolset(self) -> str:
         """The part of the name before the dot."""
         return self.name.partition(".")[0]
+
+    @cached_property
+    def stream(self) -> str:
+        """The family its calls belong to: its toolset, unless events have taken that name."""
+        return "monitoring" if self.toolset in EVENT_STREAMS else self.toolset
 
     @property
     def verb(self) -> str:

@@ -91,7 +91,7 @@ class _Call:
             surface=str(caller.surface),
             operation=operation.name,
             log=operation.log,
-            stream=operation.toolset,
+            stream=caller.stream or operation.stream,
             ack=BUFFERED if operation.mode is Mode.READ else FSYNC,
             parent=caller.parent,
             trace=caller.trace,

@@ -140,6 +140,7 @@ class Kit(Namespaces):
             progress,
             cancelled,
             may_wait,
+            stream,
         )
         return self._dispatcher.call(name, arguments, caller)
 
