@@ -89,7 +89,7 @@ class BucketsBase:
         if op is None:
             rows = self.state.query(_BUCKET_NOW, (name,))
         else:
-            rows = self.state.query(_BUCKET_THEN, (name, op, op))
+            rows = self.state.query(_BUCKET_THEN, (name, op, op, op, op))
         if not rows:
             raise BucketNotFound(f"no bucket named {name!r}; create it with: bucket create {name}", bucket=name)
         return BucketRow.of(rows[0])
@@ -354,7 +354,8 @@ def metadata_bytes(metadata: Mapping[str, Any] | None) -> bytes:
 _BUCKET_NOW = f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name=? AND dropped_op IS NULL"  # noqa: S608 - constant text
 _BUCKET_THEN = (
     f"SELECT {BUCKET_COLUMNS} FROM buckets WHERE name=? AND created_op<=? "  # noqa: S608 - constant text
-    "AND (dropped_op IS NULL OR dropped_op>?) ORDER BY id DESC LIMIT 1"
+    "AND (dropped_op IS NULL OR dropped_op>?) AND NOT EXISTS (SELECT 1 FROM revivals WHERE bucket=buckets.id "
+    "AND session=0 AND revivals.dropped_op<=? AND op_index>?) ORDER BY id DESC LIMIT 1"
 )
 _SESSION_THEN = (
     "SELECT id FROM sessions WHERE bucket=? AND name=? AND created_op<=? AND (dropped_op IS NULL OR dropped_op>?) "

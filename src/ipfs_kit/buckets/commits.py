@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidInput, RefNotFound
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID

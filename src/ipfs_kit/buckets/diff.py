@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.paths import DEPTH_MAX, Path, check_component, format_path, parse_path
 from ipfs_kit.buckets.tree import Step, View

@@ -19,8 +19,9 @@ import stat
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Problem
 from ipfs_kit.buckets.paths import DEPTH_MAX, Path, check_component, format_path, text_of

@@ -5,10 +5,11 @@ Each prepares its blocks outside the lock and returns an effect (value: ``Applie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.base import Decision
 from ipfs_kit.buckets.content import splice
 from ipfs_kit.buckets.index import Item, check_attrs

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ipfs_kit.buckets import commits, merge
 from ipfs_kit.buckets.base import Decision, forget
@@ -140,8 +140,7 @@ class HistoryOps(LifecycleOps):
                     part.workspace.catch_up(tx)
                     if part.workspace.seq != part.snapshot.seq:
                         raise Stale("the session changed meanwhile")
-                for ref in refs:
-                    self._swap_back(tx, ref)
+                moved = [self._swap_back(tx, ref) for ref in refs]
                 done = [part.workspace for part in sessions]
                 outcome.on_abort = partial(forget, done)
                 try:
@@ -149,7 +148,7 @@ class HistoryOps(LifecycleOps):
                 except BaseException:
                     forget(done)
                     raise
-            outcome.effect[2].append([[ref.name, ref.after, ref.before, ref.space.row.id] for ref in refs])
+            outcome.effect[2].append(moved)
             return outcome
 
         return run
@@ -217,13 +216,13 @@ class HistoryOps(LifecycleOps):
             found.append(_RefPart(self.space(BucketRow.of(rows[0])), name, old, new))
         return found
 
-    def _swap_back(self, tx: Tx, ref: _RefPart) -> None:
+    def _swap_back(self, tx: Tx, ref: _RefPart) -> list[Any]:
         current = self.refs.read_in(tx, ref.space.row.uid, ref.name)
         if (current.commit if current is not None else None) != ref.after:
             raise RefConflict(
                 f"{ref.name} of bucket {ref.space.name!r} moved since; undo the later ops first", ref=ref.name
             )
-        self.swap(tx, ref.space, ref.name, current, ref.before)
+        return self.swap(tx, ref.space, ref.name, current, ref.before)
 
     def _undo_whole(self, op_index: int) -> Effect | None:
         """Undo of making or dropping a bucket or a session."""
@@ -240,12 +239,45 @@ class HistoryOps(LifecycleOps):
         )
         if opened:
             return self.session_drop(*opened[0])
-        closed = self.state.query("SELECT id, name FROM sessions WHERE dropped_op=?", (op_index,))
-        return self._undrop_session(closed[0][0], closed[0][1]) if closed else None
+        closed = self.state.query("SELECT id FROM sessions WHERE dropped_op=?", (op_index,))
+        return self.session_undrop(closed[0][0], op_index) if closed else self._undo_revival(op_index)
 
-    def _undrop_session(self, session: int, name: str) -> Effect:
+    def _undo_revival(self, op_index: int) -> Effect | None:
+        """Undo of an undo that brought a bucket or session back: it is dropped again, unless it changed since.
+
+        Raises:
+            Conflict: it changed since, or the op was itself taken back already.
+        """
+        rows = self.state.query(
+            "SELECT buckets.name, sessions.name, revivals.bucket, revivals.session FROM revivals "
+            "JOIN buckets ON buckets.id=revivals.bucket AND buckets.dropped_op IS NULL "
+            "LEFT JOIN sessions ON sessions.id=revivals.session "
+            "WHERE revivals.op_index=? AND (revivals.session=0 OR sessions.dropped_op IS NULL)",
+            (op_index,),
+        )
+        if not rows:
+            again = self.state.query("SELECT op_index FROM revivals WHERE dropped_op=?", (op_index,))
+            if again:
+                raise Conflict(f"op {op_index} was taken back by op {again[0][0]} already; undo that one to redo it")
+            return None
+        bucket, session, bucket_id, session_id = rows[0]
+        drop = self.session_drop(bucket, session, force=True) if session_id else self.delete(bucket, force=True)
+
         def run(tx: Tx) -> Outcome:
-            tx.execute("UPDATE sessions SET dropped_op=NULL WHERE id=?", (session,))
-            return Outcome(value=name, effect=["session_undrop", session], target=name)
+            # What came back was whole, so it may go again whole; but nothing that came since may go with it.
+            if self._changed_since(tx, bucket_id, session_id, op_index):
+                raise Conflict(f"bucket {bucket!r} changed since op {op_index}; undo the later ops first")
+            return drop(tx)
 
         return run
+
+    def _changed_since(self, tx: Tx, bucket: int, session: int, op_index: int) -> bool:
+        ours = "SELECT id FROM sessions WHERE bucket=? AND (?=0 OR id=?)"
+        return bool(
+            tx.execute(
+                f"SELECT 1 FROM effects WHERE op_index>? AND session IN ({ours}) UNION ALL "  # noqa: S608 - constant text
+                "SELECT 1 FROM ref_effects WHERE op_index>? AND bucket=? AND ?=0 UNION ALL "
+                "SELECT 1 FROM sessions WHERE created_op>? AND bucket=? AND ?=0 LIMIT 1",
+                (op_index, bucket, session, session, op_index, bucket, session, op_index, bucket, session),
+            )
+        )

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import translate
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.paths import text_of
 from ipfs_kit.errors import BudgetExceeded, InvalidInput
 

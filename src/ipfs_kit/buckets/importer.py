@@ -12,10 +12,11 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from typing import NamedTuple
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.ignore import IGNORE_BYTES_MAX, IGNORE_FILE, Rule, Rules, parse_file, parse_rules
 from ipfs_kit.buckets.index import Item, Put
 from ipfs_kit.buckets.model import Problem

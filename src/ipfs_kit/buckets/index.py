@@ -18,9 +18,10 @@ import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.paths import COMPONENT_BYTES_MAX, check_component
 from ipfs_kit.errors import FormatError, InternalError, InvalidInput
 from ipfs_kit.ipld import dag_cbor

@@ -162,9 +162,41 @@ class LifecycleOps(VersionOps):
                 raise AlreadyExists(f"bucket {row.name!r} exists again; delete that one first", bucket=row.name)
             tx.execute("UPDATE buckets SET dropped_op=NULL, dropped_ns=NULL WHERE id=?", (row.id,))
             tx.execute("UPDATE sessions SET dropped_op=NULL WHERE bucket=? AND dropped_op=?", (row.id, dropped_op))
+            self._revived(tx, row.id, 0, dropped_op)
             return Outcome(value=row.name, effect=["undelete", row.id, row.uid], target=row.name)
 
         return run
+
+    def session_undrop(self, session: int, dropped_op: int) -> Effect:
+        """Bring back a dropped session: the inverse of :meth:`session_drop`.
+
+        Raises:
+            AlreadyExists: (from the effect) its name is taken again.
+            Expired: (from the effect) it is gone, or its bucket is.
+        """
+
+        def run(tx: Tx) -> Outcome:
+            rows = tx.execute(
+                "SELECT sessions.bucket, sessions.name FROM sessions JOIN buckets ON buckets.id=sessions.bucket "
+                "WHERE sessions.id=? AND sessions.dropped_op=? AND buckets.dropped_op IS NULL",
+                (session, dropped_op),
+            )
+            if not rows:
+                raise Expired("the dropped session is no longer there to bring back")
+            bucket, name = rows[0]
+            if tx.execute("SELECT 1 FROM sessions WHERE bucket=? AND name=? AND dropped_op IS NULL", (bucket, name)):
+                raise AlreadyExists(f"session {name!r} exists again; drop that one first", session=name)
+            tx.execute("UPDATE sessions SET dropped_op=NULL WHERE id=?", (session,))
+            self._revived(tx, bucket, session, dropped_op)
+            return Outcome(value=name, effect=["session_undrop", session], target=name)
+
+        return run
+
+    def _revived(self, tx: Tx, bucket: int, session: int, dropped_op: int) -> None:
+        tx.execute(
+            "INSERT INTO revivals(op_index, bucket, session, dropped_op, time_ns) VALUES(?,?,?,?,?)",
+            (op_index_of(tx), bucket, session, dropped_op, tx.began_ns),
+        )
 
     def list(self, *, after: str | None = None, limit: int = 1000) -> tuple[tuple[BucketInfo, ...], str | None]:
         """One page of buckets by name, and the cursor for the next."""

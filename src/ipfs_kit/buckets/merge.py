@@ -17,10 +17,11 @@ Merging is symmetric: with the sides exchanged, the result is the same and each 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets import commits
 from ipfs_kit.buckets.diff import folder_pairs, same, same_attrs, same_tree
 from ipfs_kit.buckets.index import Get, Item, Put

@@ -14,9 +14,10 @@ and ``str`` (UTF-8 with surrogateescape) above it, so that any name a disk can h
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import InvalidInput, InvalidName, InvalidPath
 
 Path = tuple[bytes, ...]

@@ -11,10 +11,10 @@ from __future__ import annotations
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.state import Schema, StateDB, Tx
 from ipfs_kit.errors import FormatError, InvalidInput, InvalidName, RefConflict, Unavailable, Unsupported
 from ipfs_kit.ipld import dag_cbor

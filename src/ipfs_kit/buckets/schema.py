@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from ipfs_kit.durable.state import Schema
 
+# An op that brought a dropped bucket or session back: what undo of that op, and @op:N in between, must know.
+_REVIVALS = """CREATE TABLE revivals(
+            op_index INTEGER NOT NULL, bucket INTEGER NOT NULL REFERENCES buckets(id), session INTEGER NOT NULL,
+            dropped_op INTEGER NOT NULL, time_ns INTEGER NOT NULL, PRIMARY KEY(bucket, session, op_index)) STRICT, WITHOUT ROWID"""
+_REVIVALS_OP = "CREATE INDEX revivals_op ON revivals(op_index)"
+
 # A dropped bucket or session keeps its row (dropped_op set) so that @op:N before that still reads it, until it expires.
 BUCKETS_SCHEMA = Schema(
     "buckets",
-    1,
+    2,
     (
         """CREATE TABLE buckets(
             id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, type TEXT NOT NULL, structure TEXT
@@ -29,5 +35,8 @@ BUCKETS_SCHEMA = Schema(
             op_index INTEGER NOT NULL, bucket INTEGER NOT NULL REFERENCES buckets(id), ref TEXT NOT NULL, time_ns
             INTEGER NOT NULL, before BLOB, after BLOB, PRIMARY KEY(bucket, ref, op_index)) STRICT, WITHOUT ROWID""",
         "CREATE INDEX ref_effects_op ON ref_effects(op_index)",
+        _REVIVALS,
+        _REVIVALS_OP,
     ),
+    {1: (_REVIVALS, _REVIVALS_OP)},
 )

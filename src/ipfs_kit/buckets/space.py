@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import BucketKind, BucketStructure, BucketType
 from ipfs_kit.buckets.tree import View

@@ -81,12 +81,14 @@ class UpkeepOps(BucketsBase):
                 "WHERE kept.session=snapshots.session AND kept.time_ns<?)",
                 (limit, limit),
             )
+            tx.execute("DELETE FROM revivals WHERE time_ns<?", (limit,))
             gone = tx.execute("SELECT id FROM buckets WHERE dropped_ns IS NOT NULL AND dropped_ns<?", (limit,))
             for (bucket,) in gone:
                 sessions = "SELECT id FROM sessions WHERE bucket=?"
                 tx.execute(f"DELETE FROM effects WHERE session IN ({sessions})", (bucket,))  # noqa: S608 - constant text
                 tx.execute(f"DELETE FROM snapshots WHERE session IN ({sessions})", (bucket,))  # noqa: S608 - constant text
                 tx.execute("DELETE FROM sessions WHERE bucket=?", (bucket,))
+                tx.execute("DELETE FROM revivals WHERE bucket=?", (bucket,))
                 tx.execute("DELETE FROM ref_effects WHERE bucket=?", (bucket,))
                 tx.execute("DELETE FROM refs WHERE bucket=(SELECT uid FROM buckets WHERE id=?)", (bucket,))
                 tx.execute("DELETE FROM buckets WHERE id=?", (bucket,))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets import commits
 from ipfs_kit.buckets import diff as diffs
 from ipfs_kit.buckets.base import Decision
@@ -240,18 +240,21 @@ class VersionOps(ReadOps):
                 if keep:
                     workspace.offer(snapshot)
                 steps = () if keep else (Step((), tree.flush(), root),)
-                self.swap(tx, space, name, current, commit)
+                moved = self.swap(tx, space, name, current, commit)
                 value = Committed(space.name, head.branch, commit, root.cid, True)
                 outcome = self.apply(
                     tx, workspace, Decision(steps, value, snapshot.head.base, commit, head), space.name
                 )
-                outcome.effect = [what, outcome.effect, [name, snapshot.head.base, commit]]
+                outcome.effect = [what, outcome.effect, moved]
                 return outcome
 
         return run
 
-    def swap(self, tx: Tx, space: Space, name: str, current: RefValue | None, commit: CID | None) -> None:
+    def swap(self, tx: Tx, space: Space, name: str, current: RefValue | None, commit: CID | None) -> list[Any]:
         """Move a ref inside the transaction and remember it for ``@op:`` and undo.
+
+        Returns:
+            ``[name, before, after, bucket id, nonce]`` for the op's record.
 
         Raises:
             RefConflict: it has another generation.
@@ -260,20 +263,15 @@ class VersionOps(ReadOps):
         if commit is not None:
             self.retain(tx, space, [commit])
         generation = current.generation if current is not None else 0
-        self.refs.swap_in(
-            tx,
-            space.row.uid,
-            name,
-            generation,
-            commit,
-            op_id=index.to_bytes(8),
-            nonce=index.to_bytes(8) + self.random(8),
-        )
+        op_id = index.to_bytes(8)
+        nonce = op_id + self.random(8)
+        self.refs.swap_in(tx, space.row.uid, name, generation, commit, op_id=op_id, nonce=nonce)
         before = current.commit if current is not None else None
         tx.execute(
             "INSERT INTO ref_effects(op_index, bucket, ref, time_ns, before, after) VALUES(?,?,?,?,?,?)",
             (index, space.row.id, name, tx.began_ns, _binary(before), _binary(commit)),
         )
+        return [name, before, commit, space.row.id, nonce]
 
     def sessions(self, bucket: str) -> list[tuple[str, str]]:
         """Names of a bucket's sessions, each with its branch."""
@@ -331,10 +329,8 @@ class VersionOps(ReadOps):
             current = self.refs.read_in(tx, row.uid, full)
             if current is not None and current.commit is not None:
                 raise AlreadyExists(f"{full} exists in bucket {bucket!r}", ref=full)
-            self.swap(tx, space, full, current, commit)
-            return Outcome(
-                value=commit, effect=[what, [full, None, commit], row.id], after=commit, target=f"{bucket}@{full}"
-            )
+            moved = self.swap(tx, space, full, current, commit)
+            return Outcome(value=commit, effect=[what, moved], after=commit, target=f"{bucket}@{full}")
 
         return run
 
@@ -356,8 +352,7 @@ class VersionOps(ReadOps):
             for name, branch in self.sessions(bucket):
                 if branch_ref(branch) == full:
                     raise Conflict(f"session {name!r} is on {full}; check out another branch there first", session=name)
-            self.swap(tx, space, full, current, None)
-            effect = ["delete_ref", [full, before.commit, None], row.id]
+            effect = ["delete_ref", self.swap(tx, space, full, current, None)]
             return Outcome(value=before.commit, effect=effect, before=before.commit, target=f"{bucket}@{full}")
 
         return run

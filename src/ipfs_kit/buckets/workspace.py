@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.index import Item, pack_item, unpack_item
 from ipfs_kit.buckets.paths import Path, parse_path
 from ipfs_kit.buckets.tree import Step, Tree
