@@ -50,6 +50,7 @@ class Caller:
         progress: Receives reports of long work.
         cancelled: Set to stop long work.
         may_wait: Whether the call may wait for the disk; without, ``MustWait`` is raised where it would.
+        stream: The family the call is recorded under, when it is not the operation's own.
     """
 
     principal: Principal
@@ -60,6 +61,7 @@ class Caller:
     progress: Callable[[Progress], None] | None = None
     cancelled: threading.Event | None = None
     may_wait: bool = True
+    stream: str | None = None
 
 
 class MustWait(Exception):

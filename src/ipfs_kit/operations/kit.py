@@ -109,6 +109,7 @@ class Kit(Namespaces):
         principal: Principal | None = None,
         surface: Surface | None = None,
         may_wait: bool = True,
+        stream: str | None = None,
     ) -> Result:
         """Run one operation with everything a surface may pass.
 
@@ -123,6 +124,7 @@ class Kit(Namespaces):
             principal: The caller, when it is not the kit's own.
             surface: The surface, when it is not the kit's own.
             may_wait: False for a read called where nothing may wait: what would wait for the disk is not done.
+            stream: The family the call is recorded under, when it is not the operation's own.
 
         Returns:
             The value with op id, index, CIDs and ack.
