@@ -257,7 +257,7 @@ class StateDB:
         raise LockTimeout(f"{self.path} changes faster than it can be read without locks", path=self.path)
 
     def _quiet_state(self) -> tuple[int, int]:
-        """What tells one quiet file from another; (-1, -1) when it has a log with something in it, which SQLite itself then follows."""
+        """What tells one quiet file from another; (-1, -1) when SQLite itself follows its log."""
         if _size_of(self.path + "-wal"):
             return (-1, -1)
         status = os.stat(self.path)
