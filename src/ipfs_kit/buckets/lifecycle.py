@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence, Mapping
 from typing import Any
 
 from ipfs_kit.buckets.base import metadata_bytes, page_limit
@@ -105,12 +105,11 @@ class LifecycleOps(VersionOps):
             )
             ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
             self.retain(tx, space, [root.cid])
-            head = Head(DEFAULT_BRANCH, None)
-            session = self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), head, index)
-            info = _fresh(row, root.cid)
+            start = pack_root(root), Head(DEFAULT_BRANCH, None)
+            session = self._insert_session(tx, ident, DEFAULT_SESSION, space, *start, index)
             made = [name, row.type.value, row.structure.value, row.kind.value, row.profile, row.domain]
-            effect = ["create", ident, row.uid, session, [*made, metadata_bytes(row.metadata), row.created_ns]]
-            return Outcome(value=info, effect=effect, after=root.cid, target=name)
+            effect = ["create", ident, row.uid, [*session], [*made, metadata_bytes(row.metadata), row.created_ns]]
+            return Outcome(value=_fresh(row, root.cid), effect=effect, after=root.cid, target=name)
 
         return run
 
@@ -250,7 +249,7 @@ class LifecycleOps(VersionOps):
                 raise AlreadyExists(f"bucket {bucket!r} has a session {name!r}; drop it first", session=name)
             self.retain(tx, space, [root.cid])
             session = self._insert_session(tx, row.id, name, space, pack_root(root), head, op_index_of(tx))
-            effect = ["session", row.id, name, session]
+            effect = ["session", row.id, name, [*session]]
             return Outcome(value=name, effect=effect, after=root.cid, target=f"{bucket}#{name}")
 
         return run
@@ -312,13 +311,13 @@ class LifecycleOps(VersionOps):
 
     def _insert_session(
         self, tx: Tx, bucket: int, name: str, space: Space, root: bytes, head: Head, index: int
-    ) -> list[Any]:
+    ) -> tuple[int, bytes]:
         """Insert a session and its first snapshot; returns its id and the snapshot's digest for the op's record."""
         tx.execute("INSERT INTO sessions(bucket, name, created_op) VALUES(?,?,?)", (bucket, name, index))
         ident = tx.execute("SELECT last_insert_rowid()")[0][0]
         row = (ident, 0, index, tx.began_ns, space.seal(root), pack_head(head))
         tx.execute("INSERT INTO snapshots(session, seq, op_index, time_ns, root, head) VALUES(?,?,?,?,?,?)", row)
-        return [ident, row_digest(row)]
+        return ident, row_digest(row)
 
     def _unused(self, tx: Tx, row: BucketRow) -> bool:
         if tx.execute("SELECT 1 FROM refs WHERE bucket=? AND live=1 LIMIT 1", (row.uid,)):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ipfs_kit.blocks.check import CheckReport, repair, verify
 from ipfs_kit.blocks.gc import Collector
 from ipfs_kit.blocks.sealed import links_of
+from ipfs_kit.errors import Cancelled, KitError
 from ipfs_kit.ipld import CID
+from ipfs_kit.operations.replay import replay
 from ipfs_kit.operations.toolsets.ledger import LedgerReport
 from ipfs_kit.operations.toolsets.store import Fault, GcInfo, RepairReport, VerifyReport
 
@@ -59,6 +62,8 @@ class Upkeep:
             self._engine.buckets.checkpoint()
             self._engine.buckets.expire(time.time_ns())
         done = self.collector().collect(time.time_ns(), dry_run=dry_run, progress=progress)
+        if not dry_run:
+            self._engine.keep_reserve()
         return GcInfo(
             dry_run,
             done.condemned,
@@ -94,12 +99,20 @@ class Upkeep:
             progress: Receives reports.
         """
         engine = self._engine
-        blocks = verify(
-            engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "bytes")
-        )
-        faults = [Fault(found.where, found.what, found.mend) for found in blocks.findings]
-        faults += [Fault(found.subject, found.fault, found.remedy) for found in engine.buckets.verify()]
+        faults: list[Fault] = []
+        blocks = CheckReport()
+        with _told_as_fault("blocks and pins", faults):
+            blocks = verify(
+                engine.blocks, engine.pins, links_of=links_of(engine.keys.domain_key), progress=_told(progress, "bytes")
+            )
+        faults += [Fault(found.where, found.what, found.mend, str(found.fault)) for found in blocks.findings]
+        with _told_as_fault("buckets", faults):
+            faults += [Fault(found.subject, found.fault, found.remedy) for found in engine.buckets.verify()]
         faults += [Fault(found.path, found.fault, found.mend) for found in engine.keys.verify()]
+        rows = replay(engine, time.time_ns(), _told(progress, "ops"))
+        faults += [Fault(found.where, found.what, found.mend, str(found.fault)) for found in rows.mismatches]
+        if rows.more:
+            faults.append(Fault("state.db", f"{rows.more} more rows differ", "restore state.db from its backup"))
         ledger = self.verify_ledger(None, _told(progress, "records"))
         faults += [
             Fault("ledger", found, "restore ledger/ from a backup; see 'ledger verify'") for found in ledger.findings
@@ -109,6 +122,8 @@ class Upkeep:
             "packs": blocks.packs,
             "buckets": engine.buckets.count(),
             "records": ledger.records,
+            "rows": rows.rows,
+            "rows_unknown": rows.unknown,
         }
         return VerifyReport(not faults, checked, faults)
 
@@ -124,6 +139,18 @@ class Upkeep:
         )
         mended = repair(engine.blocks, found.findings)
         return RepairReport(mended, self.verify(progress).faults)
+
+
+@contextmanager
+def _told_as_fault(where: str, faults: list[Fault]) -> Iterator[None]:
+    """Rows so damaged that reading them fails must be named as well, and must not stop the other checks."""
+    try:
+        yield
+    except Cancelled:
+        raise
+    except (KitError, ValueError, TypeError) as exc:
+        what = f"a row of state.db cannot be read ({exc}); the rest of them was not checked"
+        faults.append(Fault(where, what, "restore state.db from its backup", "row_unreadable"))
 
 
 def _told(progress: Report, unit: str) -> Callable[[int, int], None]:

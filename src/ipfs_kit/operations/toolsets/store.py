@@ -363,11 +363,13 @@ class Fault:
         where: File, CID, bucket or log.
         what: What is wrong with it.
         mend: What to do.
+        kind: Stable name of the kind of fault.
     """
 
     where: str
     what: str
     mend: str
+    kind: str = "damage"
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,7 +389,7 @@ class VerifyReport:
 
 @operation("store.verify", Mode.READ, "store:read", places=Everywhere("reads the whole store"))
 def store_verify(ctx: Context) -> VerifyReport:
-    """Check every byte of packs, index, pins, buckets, keys and ledger; changes nothing.
+    """Check every byte of packs, index, pins, buckets, keys and ledger, and replay the records; changes nothing.
 
     Raises:
         IntegrityError: Something does not hold; the message names each fault and how to mend it.
@@ -397,7 +399,7 @@ def store_verify(ctx: Context) -> VerifyReport:
         lines = [f"{fault.where}: {fault.what}; {fault.mend}" for fault in report.faults[:50]]
         raise IntegrityError(
             f"{len(report.faults)} faults:\n" + "\n".join(lines),
-            faults=[[fault.where, fault.what, fault.mend] for fault in report.faults],
+            faults=[[fault.where, fault.what, fault.mend, fault.kind] for fault in report.faults],
         )
     return report
 
