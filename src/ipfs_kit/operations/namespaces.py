@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -431,7 +432,7 @@ class Files(Namespace):
         source: str,
         path: str,
         *,
-        ignore: list[str] | None = None,
+        ignore: builtins.list[str] | None = None,
         ignore_files: bool = True,
         keep_mode: bool = False,
     ) -> PutInfo:
@@ -870,7 +871,7 @@ class Stream(Namespace):
         found: StreamList = self._call("stream.list", {})
         return found
 
-    def append(self, stream: str, *, events: list[dict[str, Any]], ack: str | None = None) -> Appended:
+    def append(self, stream: str, *, events: builtins.list[dict[str, Any]], ack: str | None = None) -> Appended:
         """Record events, each as one op of the stream.
 
         Several events at once are recorded in order and acknowledged together, beside the record of this call.
@@ -920,7 +921,7 @@ class Stream(Namespace):
         *,
         since: float | None = None,
         until: float | None = None,
-        status: list[str] | None = None,
+        status: builtins.list[str] | None = None,
         match: dict[str, Any] | None = None,
         text: str | None = None,
         oldest_first: bool = False,
