@@ -61,6 +61,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     kit.bucket.create("secret", kind="sealed")
     kit.files.mkdir("docs:/empty")
     kit.pin.add(cid)
+    kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
+    batch = str(kit.stream.flush("alerts").cid)
     return {
         "block_get": {"cid": cid},
         "block_put": {"data": "aGVsbG8="},
@@ -112,6 +114,11 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "ledger_sql": {"query": "select count(*) from ops"},
         "ledger_prove": {"op": "0"},
         "ledger_check_proof": {"proof": proof},
+        "stream_append": {"stream": "health", "events": [{"check_id": "x", "status": "healthy"}]},
+        "stream_flush": {"stream": "health"},
+        "stream_batches": {"stream": "health"},
+        "stream_load": {"cid": batch},
+        "stream_query": {"stream": "health"},
     }
 
 

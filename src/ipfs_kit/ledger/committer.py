@@ -165,6 +165,7 @@ class Committer:
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._room = threading.Condition()
+        self._pause = threading.Event()  # never set: waiting for it is a pause
         self._waiting = 0
         self._closed = False
         self._dead: KitError | None = None
@@ -299,7 +300,7 @@ class Committer:
             if waiting + 1 >= self._usual or waiting == before:
                 return
             before = waiting
-            time.sleep(COMPANY_S)
+            self._pause.wait(COMPANY_S)
 
     def _drain(self, first: _Queued = None) -> tuple[list[Item], list[_Barrier], bool]:
         queued = [first]

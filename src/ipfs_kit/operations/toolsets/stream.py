@@ -360,7 +360,7 @@ def event_row(ctx: Context, log: str, index: int, record: Record | None, stream:
     """
     place = f"{log}:{index}"
     if record is None:
-        return EventRow(place, *(None,) * 4, stream, *(None,) * 9, False, False)  # type: ignore[arg-type]
+        return EventRow(place, *(None,) * 4, stream, *(None,) * 9, False, False)
     opened = ctx.engine.ledger.open_record(record)
     return EventRow(
         place,
