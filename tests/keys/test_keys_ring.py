@@ -349,3 +349,49 @@ def test_a_key_that_was_lost_is_told_from_one_that_was_destroyed(tmp_path: Path)
     ring.destroy(ring.new_domain_key())
     assert ring.domain_key(erased) is None
     ring.close()
+
+
+def contents(directory: Path) -> tuple[object, ...]:
+    """Everything the ring can tell."""
+    ring = KeyRing.open(directory)
+    try:
+        names = ("alice", "bob", "carol")
+        subjects = [ring.subject(name) for name in names]
+        domains = sorted((domain, ring.domain_key(domain)) for domain in ring.domains())
+        return (ring.signer().verify_key, sorted(ring.subjects()), subjects, domains, ring.verify())
+    finally:
+        ring.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ring-1.mdb", "epoch", "kek-1", "current", "signing.key"])
+def test_a_flipped_byte_is_reported_or_changes_nothing(tmp_path: Path, name: str) -> None:
+    good = tmp_path / "keys"
+    ring = KeyRing.open(good, create=True)
+    for person in ("alice", "bob", "carol"):
+        ring.subject_for(person)
+    ring.new_domain_key()
+    ring.close()
+    honest = contents(good)
+    assert honest[-1] == []
+    data = (good / name).read_bytes()
+    # Every byte of the small files and of what LMDB keeps beside the entries; in the entries, one in seventeen.
+    offsets = range(len(data)) if len(data) < 4096 else [*range(64), *range(4096, 4160), *range(64, len(data), 97)]
+    changed = 0
+    for at in offsets:
+        bad = tmp_path / f"bad-{at}"
+        shutil.copytree(good, bad)
+        flipped = bytearray(data)
+        flipped[at] ^= 0x41
+        (bad / name).write_bytes(flipped)
+        (bad / name).chmod(0o600)
+        try:
+            found = contents(bad)
+        except KitError:
+            changed += 1
+        else:
+            reported = found[-1] != []
+            assert reported or found == honest, f"byte {at} of {name} changed the ring and nothing was reported"
+            changed += reported
+        shutil.rmtree(bad)
+    assert changed or name == "epoch", "some byte of a key file must matter"

@@ -212,3 +212,11 @@ def test_segments_belong_to_the_ledger(store: Store) -> None:
     good = path.read_bytes()
     path.write_bytes(good[:-9] + bytes([good[-9] ^ 1]) + good[-8:])
     assert any(path.name in finding for finding in store.ledger.verify().findings)
+
+
+@pytest.mark.parametrize("column", ["time_min", "time_max", "op_id_min", "op_id_max"])
+def test_a_changed_span_of_a_batch_is_found(store: Store, column: str) -> None:
+    change = f"{column} + 1" if column.startswith("time") else "zeroblob(16)"
+    with store.state.transaction() as tx:
+        tx.execute(f"UPDATE batches SET {column} = {change} WHERE log = 'main' AND first_index = 100")
+    assert any("batch at 100" in finding and "its" in finding for finding in store.ledger.verify().findings)

@@ -19,6 +19,7 @@ from itertools import chain
 from typing import Any, Final
 
 from ipfs_kit.errors import IntegrityError, KitError
+from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ledger._verify_files import Faults, FilesCheck, read_file, split_payload
 from ipfs_kit.ledger.check import Head, read_note
 
@@ -299,7 +300,8 @@ class _LogCheck:
         """The records of one row; Nones, with a fault noted, when the row cannot be trusted."""
         state, where = self._state, f"state.db, log {self.log}, batch at {index}"
         rows = self._query(
-            "SELECT count, op_id_min, op_id_max, checksum, payload FROM batches WHERE log = ? AND first_index = ?",
+            "SELECT count, op_id_min, op_id_max, checksum, payload, time_min, time_max FROM batches "
+            "WHERE log = ? AND first_index = ?",
             (self.log, index),
         )
         if not rows:
@@ -309,7 +311,7 @@ class _LogCheck:
             stop = state.next_index if after is None else min(after, state.next_index)
             self._faults.add(where, f"records {index} to {stop - 1} are missing: restore state.db from its backup")
             return [None] * (stop - index)
-        count, op_id_min, op_id_max, checksum, payload = rows[0]
+        count, op_id_min, op_id_max, checksum, payload, *times = rows[0]
         missing: list[bytes | None] = [None] * max(1, min(count, state.next_index - index))
         if sha256(payload).digest() != checksum:
             self._faults.add(where, "does not match its checksum: restore state.db from its backup")
@@ -321,4 +323,17 @@ class _LogCheck:
         op_ids = [record[4:20] for record in records]
         if min(op_ids) != op_id_min or max(op_ids) != op_id_max:
             self._faults.add(where, "its range of op ids is not that of its records")
+        if (fault := _times_fault(records, times)) is not None:
+            self._faults.add(where, fault)
         return list(records[: state.next_index - index])
+
+
+def _times_fault(records: Sequence[bytes], stated: Sequence[int]) -> str | None:
+    """What is wrong with the span of times of a batch: ``@time`` looks records up by it."""
+    try:
+        times = [dag_cbor.decode(record)[4] for record in records]
+    except (KitError, IndexError, TypeError):
+        return "holds a record that does not decode: restore state.db from its backup"
+    if [min(times), max(times)] != list(stated):
+        return "its span of times is not that of its records"
+    return None
