@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ipfs_kit.errors import IntegrityError, KitError
 from ipfs_kit.ipld import dag_cbor
@@ -331,9 +331,18 @@ class _LogCheck:
 def _times_fault(records: Sequence[bytes], stated: Sequence[int]) -> str | None:
     """What is wrong with the span of times of a batch: ``@time`` looks records up by it."""
     try:
-        times = [dag_cbor.decode(record)[4] for record in records]
+        times = [_time_of(record) for record in records]
     except (KitError, IndexError, TypeError):
         return "holds a record that does not decode: restore state.db from its backup"
     if [min(times), max(times)] != list(stated):
         return "its span of times is not that of its records"
     return None
+
+
+def _time_of(record: bytes) -> int:
+    """The fifth element of a record: after its head, schema, op id and phase come a text and this integer."""
+    if record[20] < 0x18 and 0x60 <= record[21] < 0x78:
+        at = 22 + record[21] - 0x60
+        if record[at] == 0x1B:
+            return int.from_bytes(record[at + 1 : at + 9], "big")
+    return cast(int, dag_cbor.decode(record)[4])
