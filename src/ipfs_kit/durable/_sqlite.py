@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import urllib.parse
 from typing import Any, Final
@@ -87,7 +88,14 @@ def _vfs_name() -> str | None:
         return None
     if not _vfs:
         _vfs.append(_FaultVFS())
+        atexit.register(_close_all)
     return _VFS_NAME
+
+
+def _close_all() -> None:
+    """Close what a failure left open: a connection that outlives its Python VFS crashes the exiting interpreter."""
+    for connection in apsw.connections():
+        connection.close(force=True)
 
 
 def connect(path: str, *, writer: bool, busy_timeout_s: float) -> apsw.Connection:
