@@ -122,10 +122,10 @@ def _generated(cls: Any, frozen: bool) -> type:
     namespace["__annotations__"] = {}
     for field in dataclasses.fields(cls):
         namespace["__annotations__"][field.name] = field.type
-        same = {"init": field.init, "repr": field.repr, "hash": field.hash, "compare": field.compare}
+        same: dict[str, Any] = {"init": field.init, "repr": field.repr, "hash": field.hash, "compare": field.compare}
         if field.default is not dataclasses.MISSING:
             same["default"] = field.default
         elif field.default_factory is not dataclasses.MISSING:
             same["default_factory"] = field.default_factory
-        namespace[field.name] = dataclasses.field(**same, kw_only=bool(field.kw_only))  # type: ignore[call-overload]
+        namespace[field.name] = dataclasses.field(**same, kw_only=bool(field.kw_only))
     return dataclasses.dataclass(frozen=frozen)(type(cls.__name__, (), namespace))

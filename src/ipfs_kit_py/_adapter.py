@@ -12,7 +12,7 @@ from typing import Any
 
 from ipfs_kit import Kit, KitError, Result
 from ipfs_kit_py._calls import Calls
-from ipfs_kit_py._dataset import CountedKit, LedgerDataset
+from ipfs_kit_py._dataset import StreamDataset, StreamKit
 from ipfs_kit_py._record import record
 from ipfs_kit_py._shape import shape
 
@@ -24,7 +24,7 @@ OFF = "dataset storage is off"
 
 
 class Adapter(Calls):
-    """Base of the published classes: one store, opened at the first call.
+    """Base of the published classes: one store, opened at the first call, and the stream its records belong to.
 
     The store is the path given, else ``ipfs_client`` if that is a Kit, else ``$IPFS_KIT_STORE``, else the default one.
     """
@@ -37,7 +37,10 @@ class Adapter(Calls):
         enable_dataset_storage: bool = False,
         enable_compute_layer: bool = False,
         dataset_batch_size: int = 100,
+        *,
+        stream: str,
     ) -> None:
+        self.stream = stream
         self.ipfs_client = ipfs_client
         self.enable_dataset_storage = enable_dataset_storage
         self.enable_compute_layer = enable_compute_layer
@@ -50,32 +53,35 @@ class Adapter(Calls):
             "%s: embedded store %s; dataset storage %s; compute layer %s%s",
             module,
             self.storage_path,
-            f"every {dataset_batch_size} calls" if enable_dataset_storage else "off",
+            f"every {dataset_batch_size} records" if enable_dataset_storage else "off",
             "local threads" if enable_compute_layer else "off",
             f"; {type(ipfs_client).__name__} client kept, not used for storage" if other else "",
         )
 
     @cached_property
-    def kit(self) -> CountedKit:
-        """The open store; opening it seals what a crash left unsealed when dataset storage is on."""
+    def kit(self) -> StreamKit:
+        """The open store; opening it gathers what a crash left without a batch when dataset storage is on."""
         if self._shared is not None:
-            kit = CountedKit(self._shared.engine, self._shared.principal, self._shared.surface)
+            kit = StreamKit(self._shared.engine, self._shared.principal, self._shared.surface).bind(self.stream)
         else:
             opened = Kit.open(self.storage_path)
-            kit = CountedKit(opened.engine, opened.principal, opened.surface)
-            self._closer = weakref.finalize(self, _release, opened, self.enable_dataset_storage)
+            kit = StreamKit(opened.engine, opened.principal, opened.surface).bind(self.stream)
+            self._closer = weakref.finalize(
+                self, _release, opened, self.stream if self.enable_dataset_storage else None
+            )
         if self.enable_dataset_storage:
-            kit.counter = LedgerDataset(kit, self.dataset_batch_size)
-            kit.counter.flush()
+            kit.engine.streams.begin(self.stream)
+            kit.dataset = StreamDataset(kit, self.stream, self.dataset_batch_size)
+            kit.dataset.gather()
         return kit
 
     @property
-    def dataset_manager(self) -> LedgerDataset | None:
-        """The sealed batches of the store; None when dataset storage is off."""
-        return self.kit.counter if self.enable_dataset_storage else None
+    def dataset_manager(self) -> StreamDataset | None:
+        """The batches of the stream; None when dataset storage is off."""
+        return self.kit.dataset if self.enable_dataset_storage else None
 
     def call(self, name: str, /, **arguments: Any) -> Result:
-        """Run one operation of the engine."""
+        """Run one operation of the engine under the adapter's stream."""
         return self.kit.call_with(name, arguments)
 
     def refuse(self, name: str, arguments: Mapping[str, Any], error: KitError) -> Result:
@@ -83,25 +89,27 @@ class Adapter(Calls):
         return record(self.kit, name, arguments, error=error)
 
     def flush_to_dataset(self) -> dict[str, Any]:
-        """Seal everything recorded so far and name the batches by CID; a failure when storage is off."""
+        """Gather what the stream got since its last batch and name the batch by CID; a failure when storage is off."""
         if self.dataset_manager is None:
             return {"success": False, "error": OFF}
         try:
-            return shape("flush_to_dataset", self.dataset_manager.flush())
+            return self.dataset_manager.flush()
         except KitError as error:
             return shape("flush_to_dataset", error=error)
 
     def close(self) -> None:
-        """Seal if asked for, and release the store and the pool."""
+        """Gather if asked for, and release the store and the pool."""
         if self.compute_layer is not None:
             self.compute_layer.shutdown()
         if "kit" in self.__dict__ and self._shared is None:
             self._closer()
+        elif "kit" in self.__dict__ and self.kit.dataset is not None:
+            self.kit.dataset.gather()
 
 
-def _release(kit: Kit, seal: bool) -> None:
+def _release(kit: Kit, stream: str | None) -> None:
     try:
-        if seal:
-            LedgerDataset(kit).flush()
+        if stream is not None:
+            StreamDataset(kit, stream).gather()
     finally:
         kit.close()

@@ -36,7 +36,7 @@ class BucketBase:
         self.ipfs_client, self.parquet_bridge, self.car_bridge = ipfs_client, parquet_bridge, car_bridge
         self.cache_manager, self.duckdb_conn = cache_manager, duckdb_conn
         self._own = manager is None
-        self._on = manager or Adapter("ipfs_kit_py.bucket_vfs_manager", storage_path, ipfs_client)
+        self._on = manager or Adapter("ipfs_kit_py.bucket_vfs_manager", storage_path, ipfs_client, stream="bucket")
         self.storage_path = self._on.storage_path
 
     def _at(self, path: str) -> str:

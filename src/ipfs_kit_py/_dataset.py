@@ -1,4 +1,4 @@
-"""Sealed batches of recorded operations: what ``enable_dataset_storage`` turns on."""
+"""Batches of a stream's records: what ``enable_dataset_storage`` turns on."""
 
 from __future__ import annotations
 
@@ -7,106 +7,132 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from ipfs_kit import CID, IntegrityError, Kit, KitError, NotFound, Result, to_json
-from ipfs_kit.ipld import dag_cbor
+from ipfs_kit import CID, Kit, KitError, Result, to_json
+from ipfs_kit.operations.dispatcher import MustWait
+from ipfs_kit_py._shape import shape
 
-LOGS = ("main", "bulk")
+APPEND = "stream.append"
+PAGE = 1_000
 
 
-class LedgerDataset:
-    """The records of a store as content-addressed batches, each named by the CID of its manifest.
+class StreamKit(Kit):
+    """A kit whose calls, by whatever surface, are recorded under one stream and count towards its next batch.
+
+    A stream of events holds the events appended and nothing else; a stream of calls holds every call.
+    """
+
+    stream: str | None = None
+    holds_calls = False
+    dataset: StreamDataset | None = None
+
+    def bind(self, stream: str) -> StreamKit:
+        """Let calls be recorded under a stream from now on."""
+        from ipfs_kit.ledger.streams.registry import stream_named
+
+        self.stream, self.holds_calls = stream, stream_named(stream).event is None
+        return self
+
+    def call_with(self, name: str, arguments: Mapping[str, Any], **options: Any) -> Result:
+        """Run one operation under the stream and count it, whether it succeeds or not."""
+        own = self.holds_calls and (name == NOTE or not name.startswith("stream."))
+        if own:
+            options.setdefault("stream", self.stream)
+        try:
+            result = super().call_with(name, arguments, **options)
+        except MustWait:
+            raise  # nothing was recorded
+        except Exception:
+            self._count(1 if own else 0, options)
+            raise
+        appended = name == APPEND and arguments.get("stream") == self.stream
+        self._count(1 if own else len(arguments.get("events", ())) if appended else 0, options)
+        return result
+
+    def _count(self, records: int, options: Mapping[str, Any]) -> None:
+        if self.dataset is not None and records:
+            self.dataset.count(records, may_wait=options.get("may_wait", True))
+
+
+class StreamDataset:
+    """The records of one stream as batches, each named by the CID of its manifest.
 
     Args:
         kit: The open store.
-        batch_size: Calls between two seals; 0 seals on request only.
+        stream: The stream.
+        batch_size: Records that make a batch; 0 gathers on request only.
     """
 
-    def __init__(self, kit: Kit, batch_size: int = 0) -> None:
+    def __init__(self, kit: Kit, stream: str, batch_size: int = 0) -> None:
         self._kit = kit
+        self.stream = stream
         self._batch_size = batch_size
-        self._calls = 0
+        self._records = 0
         self._guard = threading.Lock()
 
-    def count(self) -> None:
-        """Count one recorded call; the one that fills the batch seals it.
+    def count(self, records: int = 1, *, may_wait: bool = True) -> None:
+        """Count recorded ones; those that fill the batch gather it.
 
-        A seal that fails leaves the records where they are, in the log, and the next call tries again.
+        What fails leaves the records where they are, in the ledger, and the next call tries again.
         """
         with self._guard:
-            self._calls += 1
-            full = 0 < self._batch_size <= self._calls
-            if full:
-                self._calls = 0
-        if full:
-            try:
-                self.flush()
-            except KitError as exc:
-                logging.getLogger(__name__).warning("sealing failed and will be tried again: %s", exc)
-                with self._guard:
-                    self._calls += self._batch_size
+            self._records += records
+            full = may_wait and 0 < self._batch_size <= self._records
+            taken = self._records if full else 0
+            self._records -= taken
+        if full and not self.gather():
+            with self._guard:
+                self._records += taken
+
+    def gather(self) -> bool:
+        """Gather what came since the last batch, as upkeep: not an op of its own; False when it must be tried again."""
+        try:
+            self._kit.engine.streams.flush(self.stream)
+        except KitError as exc:
+            logging.getLogger(__name__).warning("batch of %s will be tried again: %s", self.stream, exc)
+            return False
+        return True
 
     def flush(self) -> dict[str, Any]:
-        """Publish and seal both logs.
+        """Gather what came since the last batch, as one recorded op.
 
         Returns:
-            ``cid`` of the newest batch of changes and ``cids`` of each log; ``distributed`` is False: batches are local.
+            ``cid`` of the newest batch, its ``count``; ``distributed`` is False: batches are local.
         """
-        cids = {log: to_json(self._kit.engine.ledger.flush(log)) for log in LOGS}
-        return {"cid": cids["main"] or cids["bulk"], "cids": cids, "distributed": False}
+        result = self._kit.call_with("stream.flush", {"stream": self.stream})
+        with self._guard:
+            self._records = 0
+        return shape("flush_to_dataset", to_json(result.value), result.op_id)
 
     def manifest(self, cid: str) -> dict[str, Any]:
-        """One batch: log, first and last index, record CIDs, tree root, and the batch before.
+        """One batch: its log, the indices and CIDs of its records, the tree's root, and the batch before.
 
         Raises:
             NotFound: The store has no such batch.
             IntegrityError: Its bytes are not what its CID says.
         """
-        wanted = CID.parse(cid)
-        for log in LOGS:
-            path = self._kit.engine.path / "ledger" / log / "manifests" / str(wanted)
-            if path.is_file():
-                data = path.read_bytes()
-                wanted.check(data)
-                found: dict[str, Any] = dag_cbor.decode(data)
-                return found
-        raise NotFound(f"this store has no batch {cid}: flush_to_dataset() returns the newest")
+        return dict(self._kit.engine.streams.manifest(CID.parse(cid)))
 
-    def batches(self, log: str = "main", limit: int = 1000) -> list[str]:
-        """CIDs of the newest batches of a log, newest first, following the chain of manifests."""
-        newest = self.flush()["cids"][log]
-        found: list[str] = []
-        while newest is not None and len(found) < limit:
-            found.append(newest)
-            newest = to_json(self.manifest(newest)["prev"])
-        return found
+    def batches(self, limit: int = PAGE) -> list[str]:
+        """CIDs of the newest batches, newest first."""
+        page = self._kit.call("stream.batches", stream=self.stream, limit=min(limit, PAGE)).value
+        return [str(each.cid) for each in page.batches]
 
     def load(self, cid: str) -> list[dict[str, Any]]:
-        """The records of one batch, each once and in order.
+        """The records of one batch, each once and in order of time, checked against the CID.
 
         Raises:
             NotFound: The store has no such batch.
             IntegrityError: A record is not the one the batch names.
         """
-        body = self.manifest(cid)
-        page = self._kit.call("ledger.tail", log=body["log"], limit=body["count"], cursor=str(body["first"])).value
-        if [op.cid for op in page.ops] != list(body["records"]):
-            raise IntegrityError(f"the records of batch {cid} are not those it names: run 'ipfs-kit ledger verify'")
-        return [dict(to_json(op)) for op in page.ops]
+        rows: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            page = self._kit.call("stream.load", cid=cid, cursor=cursor).value
+            rows += [dict(to_json(row)) for row in page.rows]
+            cursor = page.cursor
+            if cursor is None:
+                return sorted(rows, key=lambda row: row["time_ns"] or 0)
 
 
-class CountedKit(Kit):
-    """A kit whose calls, by whatever surface, count towards the next seal."""
-
-    counter: LedgerDataset | None = None
-
-    def call_with(self, name: str, arguments: Mapping[str, Any], **options: Any) -> Result:
-        """Run one operation and count it, whether it succeeds or not."""
-        try:
-            return super().call_with(name, arguments, **options)
-        finally:
-            self.count()
-
-    def count(self) -> None:
-        """Count one recorded call."""
-        if self.counter is not None:
-            self.counter.count()
+NOTE = "stream.note"
+"""The operation that records a call which no operation serves."""

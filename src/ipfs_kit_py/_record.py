@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import time
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from ipfs_kit import Kit, KitError, Principal, Result, Surface, to_json
-from ipfs_kit.errors import Denied
-from ipfs_kit.ledger import Draft
-from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, MAIN, new_op_id
-from ipfs_kit_py._dataset import CountedKit
-
-SECRET_WORDS = ("token", "secret", "password", "key", "credential", "auth")
-"""Arguments whose name holds one of these are recorded as ``***``."""
+from ipfs_kit_py._dataset import NOTE
 
 
 def record(
@@ -27,7 +20,7 @@ def record(
     principal: Principal | None = None,
     surface: Surface | None = None,
 ) -> Result:
-    """Record one call that the adapter itself answered: an answer in the bulk log, a failure durably in the main log.
+    """Record one call that the adapter itself answered, as one op of that name.
 
     Args:
         kit: The open store.
@@ -44,37 +37,11 @@ def record(
     Raises:
         KitError: The error given, once recorded.
     """
-    now_ns = time.time_ns()
-    actor = kit.engine.actor(principal or kit.principal)
-    draft = Draft(
-        op_id=new_op_id(now_ns, os.urandom),
-        time_ns=now_ns,
-        actor=actor,
-        subject=actor or None,
-        surface=str(surface or kit.surface),
-        operation=name,
-        log=BULK if error is None else MAIN,
-        stream=name.partition(".")[0],
-        ack=BUFFERED if error is None else FSYNC,
-        args=masked(to_json(dict(arguments))),
-    )
+    given = {"name": name, "arguments": to_json(dict(arguments))}
     if error is not None:
-        draft.status = "denied" if isinstance(error, Denied) else "error"
-        draft.error_kind, draft.error_message = str(error.kind), error.message
-    ticket = kit.engine.ledger.submit(draft, None)
-    receipt = ticket.receipt() if error is None else ticket.result()
-    if isinstance(kit, CountedKit):
-        kit.count()
+        given |= {"error_kind": str(error.kind), "error_message": error.message}
+    result = kit.call_with(NOTE, given, principal=principal, surface=surface)
     if error is not None:
-        error.op = draft.op_id.hex()
+        error.op = result.op_id
         raise error
-    return Result(
-        value, draft.op_id.hex(), receipt.log, receipt.index, receipt.record_cid, receipt.record_cid, receipt.ack
-    )
-
-
-def masked(value: Any) -> Any:
-    """The same JSON value with everything under a secret's name masked."""
-    if isinstance(value, dict):
-        return {k: "***" if any(word in k.lower() for word in SECRET_WORDS) else masked(v) for k, v in value.items()}
-    return [masked(item) for item in value] if isinstance(value, list) else value
+    return dataclasses.replace(result, value=value)

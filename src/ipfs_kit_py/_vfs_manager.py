@@ -31,6 +31,7 @@ class VFSManager(Adapter):
             enable_dataset_storage,
             enable_compute_layer,
             dataset_batch_size,
+            stream="vfs",
         )
 
     async def initialize(self) -> dict[str, Any]:

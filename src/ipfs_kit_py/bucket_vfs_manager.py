@@ -30,7 +30,7 @@ class BucketVFSManager(Adapter):
         storage_path: The store's directory; the default store when left out, never a shared temporary folder.
         ipfs_client: A Kit, anything that speaks to a node, or None.
         enable_parquet_export: Kept as an attribute for the datasets part, like ``enable_duckdb_integration``.
-        enable_dataset_storage: Seal the recorded operations every ``dataset_batch_size`` calls.
+        enable_dataset_storage: Gather the recorded operations into a batch every ``dataset_batch_size`` calls.
         enable_compute_layer: Run calls on a pool and report the time used.
     """
 
@@ -45,7 +45,13 @@ class BucketVFSManager(Adapter):
         dataset_batch_size: int = 100,
     ) -> None:
         super().__init__(
-            __name__, storage_path, ipfs_client, enable_dataset_storage, enable_compute_layer, dataset_batch_size
+            __name__,
+            storage_path,
+            ipfs_client,
+            enable_dataset_storage,
+            enable_compute_layer,
+            dataset_batch_size,
+            stream="bucket",
         )
         self.enable_parquet_export = enable_parquet_export
         self.enable_duckdb_integration = enable_duckdb_integration

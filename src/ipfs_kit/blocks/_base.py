@@ -19,9 +19,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BlockNotFound
 from ipfs_kit.ipld import varint
 from ipfs_kit.ipld.cid import CID

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks._base import cid_of
 from ipfs_kit.blocks.gc.counts import LinksOf, child_keys, pack_domain, plain_links
 from ipfs_kit.blocks.index import DOOMED, SEALED, PackRow

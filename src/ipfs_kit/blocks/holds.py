@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.state import Schema, StateDB, Tx
 from ipfs_kit.errors import Held, InvalidInput, NotFound
 from ipfs_kit.ipld.cid import CID

@@ -15,11 +15,11 @@ import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 import lmdb
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable import faults
 from ipfs_kit.durable.files import make_dirs, remove, replace, storage_failed
 from ipfs_kit.durable.locks import FileLock

@@ -9,9 +9,10 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks.pack_layout import (
     Descriptor,
     Frame,

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.state import Schema, StateDB, Tx
 from ipfs_kit.errors import AlreadyExists, BlockNotFound, BudgetExceeded, InvalidName, NotFound
 from ipfs_kit.ipld import links as ipld_links

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks.index import DOOMED, OPEN, SEALED, Index, PackRow, Place, Txn
 from ipfs_kit.blocks.pack_files import mapped, scan
 from ipfs_kit.blocks.pack_layout import decode_sidecar, decode_start, pack_name, parse_name, sidecar_name

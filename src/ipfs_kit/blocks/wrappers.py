@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks._base import BlockStore, Properties
 from ipfs_kit.errors import StorageFailed, Timeout
 from ipfs_kit.ipld.cid import CID

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ipfs_kit.buckets.base import metadata_bytes, page_limit

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
 import apsw
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import FormatError, Unsupported
 
 APPLICATION_ID: Final = 0x49504B54

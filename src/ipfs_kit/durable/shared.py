@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.files import PathLike, storage_failed
 
 T = TypeVar("T")

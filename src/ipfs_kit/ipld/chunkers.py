@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import InvalidInput
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ cut apart and put together again without parsing links that do not change.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidCid
 from ipfs_kit.ipld import varint
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets

@@ -6,9 +6,9 @@ value inside the block; when that value is a link, the walk goes on in the block
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidCid, InvalidPath, PathNotFound
 from ipfs_kit.ipld import dag_cbor, dag_json, dag_pb
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets

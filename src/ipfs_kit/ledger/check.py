@@ -10,13 +10,13 @@ import base64
 import binascii
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import IntegrityError
 from ipfs_kit.ipld import CID
 

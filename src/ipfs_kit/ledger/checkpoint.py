@@ -11,9 +11,9 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import FormatError
 from ipfs_kit.keys import Signer
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable import StateDB, Tx
 from ipfs_kit.errors import Conflict, IdempotencyMismatch, Timeout
 

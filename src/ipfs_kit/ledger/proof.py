@@ -7,10 +7,10 @@ record that is not kept any more it carries the 36-byte CID instead.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import IntegrityError, OpNotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import merkle

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable import Tx
 from ipfs_kit.errors import Timeout
 from ipfs_kit.ipld import CID

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, Expired, FormatError, InvalidInput, KitError
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.keys.sealing import seal, unseal

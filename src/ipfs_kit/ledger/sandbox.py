@@ -17,10 +17,10 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import (
     BudgetExceeded,
     Cancelled,

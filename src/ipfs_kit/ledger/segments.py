@@ -25,7 +25,16 @@ from ipfs_kit.errors import IntegrityError, InternalError, InvalidInput, KitErro
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.dag_cbor import block, decode
 from ipfs_kit.ledger.batches import batches, drop_tail, log_state, log_state_in
-from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, RAW, from_table, need_pyarrow, record_cids, schema, to_table
+from ipfs_kit.ledger.columns import (
+    DICTIONARY_NAMES,
+    INDEX,
+    RAW,
+    from_table,
+    need_pyarrow,
+    record_cids,
+    schema,
+    to_table,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

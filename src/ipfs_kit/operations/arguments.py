@@ -8,10 +8,10 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, InvalidInput
 from ipfs_kit.ipld import CID
 

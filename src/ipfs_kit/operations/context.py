@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import Cancelled, Conflict, InternalError, Stale
 from ipfs_kit.ledger import Draft, Effect, Receipt
 from ipfs_kit.operations.catalogue import Operation, Surface

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.paths import Location, Path, Ref, looks_like_cid
 from ipfs_kit.errors import InvalidInput
 

@@ -28,9 +28,9 @@ class EnhancedMCPServer(Adapter):
         log_level: Of the HTTP server's own messages.
         config_path: File with the bearer token (mode 0600); a token is generated when left out.
         metadata_path: The store's directory; the default rule when left out.
-        enable_dataset_storage: Seal the recorded commands in batches.
+        enable_dataset_storage: Gather the recorded commands into batches.
         ipfs_client: A Kit, anything that speaks to a node, or None.
-        dataset_batch_size: Commands between two seals.
+        dataset_batch_size: Commands that make a batch.
         storage_path: The same as ``metadata_path``.
     """
 
@@ -49,7 +49,7 @@ class EnhancedMCPServer(Adapter):
         storage_path: str | Path | None = None,
     ) -> None:
         path = storage_path if metadata_path is None else metadata_path
-        super().__init__(__name__, path, ipfs_client, enable_dataset_storage, False, dataset_batch_size)
+        super().__init__(__name__, path, ipfs_client, enable_dataset_storage, False, dataset_batch_size, stream="mcp")
         if host not in LOOPBACK and config_path is None:
             raise InvalidInput("listening beyond loopback needs config_path: a file with a token you chose and keep")
         self.host, self.port, self.debug_mode, self.log_level = host, port, debug_mode, log_level

@@ -18,9 +18,10 @@ from. Descendants of a removed block are removed by the same run when they carry
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks.gc.counts import EdgeCounts, LinksOf, plain_links
 from ipfs_kit.blocks.gc.plan import BLOCKS_MAX, GcPlan, plan
 from ipfs_kit.blocks.gc.sweep import full_check, root_keys

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
+
+from ipfs_kit._dataclasses import dataclass
 
 BLOCKS_MAX: Final = 1_000_000
 """Blocks condemned in one run; the rest waits for the next, so memory stays bounded."""

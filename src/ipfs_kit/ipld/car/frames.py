@@ -12,9 +12,9 @@ functions. Offsets count bytes from the first byte of the CARv1.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import BinaryIO, Final, NamedTuple
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError, IntegrityError, InvalidCid, InvalidInput, Unsupported
 from ipfs_kit.ipld import dag_cbor, varint
 from ipfs_kit.ipld.budgets import DEFAULT, KIB, Budgets

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError, InvalidInput
 from ipfs_kit.ipld import varint
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Final
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, FormatError
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID

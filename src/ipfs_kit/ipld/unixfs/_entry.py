@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import FormatError, InvalidInput
 from ipfs_kit.ipld.budgets import DEFAULT, Budgets
 from ipfs_kit.ipld.cid import CID

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.ipld.chunkers import CDC_V1
 
 if TYPE_CHECKING:

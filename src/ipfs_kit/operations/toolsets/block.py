@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, Held, InvalidInput
 from ipfs_kit.ipld import CID, codecs
 from ipfs_kit.ipld.links import links

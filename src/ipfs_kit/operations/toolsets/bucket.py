@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, BucketType
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from time import time_ns
 from typing import Annotated
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import InvalidInput, NotFound
 from ipfs_kit.ipld import CID, car
 from ipfs_kit.ipld.resolve import resolve

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID, codecs, dag_cbor, dag_json
 from ipfs_kit.ipld.dag_pb import PBNode

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from time import time_ns
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger.record import INTENT, OUTCOME

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from time import time_ns
 from typing import Annotated, Literal
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.blocks.pins import Pin
 from ipfs_kit.buckets.paths import looks_like_cid
 from ipfs_kit.ipld import CID

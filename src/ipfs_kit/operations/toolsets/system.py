@@ -7,9 +7,9 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit._version import __version__
 from ipfs_kit.operations.catalogue import CATALOGUE, Mode, operation
 from ipfs_kit.operations.context import Context

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Annotated, Any
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.model import Applied, Change, Committed, Status
 from ipfs_kit.buckets.refs import RefPage
 from ipfs_kit.ipld import CID

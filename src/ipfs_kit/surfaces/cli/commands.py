@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from ipfs_kit._dataclasses import dataclass
 
 Pick = Callable[[Sequence[str]], str]
 

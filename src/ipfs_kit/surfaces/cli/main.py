@@ -7,9 +7,9 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import SURFACE_CODES, InternalError, InvalidInput, KitError, StorageFailed
 from ipfs_kit.surfaces.cli.commands import COMMANDS, GROUPS, Command, find
 
