@@ -23,7 +23,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 CID_HEAD = bytes.fromhex("01711220")
 SIZE_MAX = 1 << 20
 ED25519, COSIGNATURE = 1, 4
-FIELDS = ["schema", "op_id", "phase", "node", "time_ns", "actor", "surface", "operation", "stream", "subject", "target", "args", "effect", "status", "error_kind", "error_message", "duration_us", "before", "after", "ack", "parent", "trace", "bytes_in", "bytes_out", "ext"]
+FIELDS = (
+    *("schema", "op_id", "phase", "node", "time_ns", "actor", "surface", "operation", "stream", "subject"),
+    *("target", "args", "effect", "status", "error_kind", "error_message", "duration_us", "before", "after"),
+    *("ack", "parent", "trace", "bytes_in", "bytes_out", "ext"),
+)
 
 
 class Refused(Exception):

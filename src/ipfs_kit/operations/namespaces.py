@@ -113,7 +113,7 @@ class Store(Namespace):
         return found
 
     def ls(self, path: str, *, cursor: str | None = None, limit: int = 1000) -> Listing:
-        """List a folder by CID, a page at a time; ``refused`` names the entries that store.get leaves out.
+        """List a folder by CID, a page at a time; ``refused`` names the entries that store.get does not write.
 
         Args:
             path: A CID, or CID/path.

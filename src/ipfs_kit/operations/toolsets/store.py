@@ -225,8 +225,9 @@ class Listing(Page):
     """A page of a folder read by CID.
 
     Args:
-        refused: Those of its entries that ``store.get`` leaves out, with the reason: names no disk can hold, names that
-            differ only in case or Unicode form from one before them on the page, links that lead outside.
+        refused: Those of its entries that ``store.get`` does not write, with the reason: a name no disk can hold (it refuses
+            the whole folder), a name that differs only in case or Unicode form from one before it on the page, a link
+            that leads outside.
     """
 
     refused: tuple[Problem, ...] = ()
@@ -239,7 +240,7 @@ def store_ls(
     cursor: Annotated[str | None, Arg("where to continue")] = None,
     limit: Annotated[int, Arg("entries per page", minimum=1, maximum=10_000)] = 1000,
 ) -> Listing:
-    """List a folder by CID, a page at a time; ``refused`` names the entries that store.get leaves out."""
+    """List a folder by CID, a page at a time; ``refused`` names the entries that store.get does not write."""
     entry = _entry(ctx, path)
     if entry.kind is not Kind.DIR:
         return Listing((store_stat(ctx, path),), None)

@@ -109,7 +109,7 @@ def _entries(value: Any) -> list[str]:
             human_size(e.size) if e.kind != "dir" else "-",
             e.name
             + marks.get(str(e.kind), "")
-            + (f"  (get leaves this out: {refused[e.path]})" if e.path in refused else ""),
+            + (f"  (get refuses this: {refused[e.path]})" if e.path in refused else ""),
         )
         for e in value.entries
     ]
