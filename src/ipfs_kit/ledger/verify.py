@@ -346,3 +346,9 @@ def _time_of(record: bytes) -> int:
         if record[at] == 0x1B:
             return int.from_bytes(record[at + 1 : at + 9], "big")
     return cast(int, dag_cbor.decode(record)[4])
+
+
+if __name__ == "__main__":
+    raise SystemExit(
+        "this module checks an open store: run 'ipfs-kit ledger verify'; proofs: python -m ipfs_kit.ledger.check"
+    )

@@ -237,6 +237,8 @@ def _value(param: Param, raw: Any) -> Any:
             raise InvalidInput(f"--{param.name} takes a number, not {raw!r}") from exc
     if get_origin(kind) is dict:
         return dict(_pair(param, item) for item in raw)
+    if get_origin(kind) is list and get_origin(get_args(kind)[0]) is dict:
+        return [each for item in raw for each in _objects(param, item)]
     if param.arg.content and (kind is bytes or param.arg.positional):
         data = read_source(raw)
         return data if kind is bytes else data.decode("utf-8", "surrogateescape")
@@ -251,6 +253,14 @@ def _pair(param: Param, text: str) -> tuple[str, Any]:
         return name, json.loads(value)
     except ValueError:
         return name, value
+
+
+def _objects(param: Param, text: str) -> list[Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as exc:
+        raise InvalidInput(f"--{param.name} takes a JSON object, or an array of them: {exc}") from exc
+    return value if isinstance(value, list) else [value]
 
 
 def read_source(name: str) -> bytes:

@@ -151,6 +151,32 @@ def _ops(value: Any) -> list[str]:
     return table(rows, ("OP", "TIME", "OPERATION", "STATUS", "SURFACE", "TARGET"))
 
 
+def _streams(value: Any) -> list[str]:
+    rows = [(each.name, each.log, each.about, " ".join(each.fields) or "(calls)") for each in value.streams]
+    return table(rows, ("STREAM", "LOG", "HOLDS", "FIELDS"))
+
+
+def _events(value: Any) -> list[str]:
+    rows = []
+    for row in value.rows:
+        event = "(erased)" if row.erased else "(not kept)" if not row.kept else _cell(row.event)
+        rows.append((row.op, (row.time or "")[:23] + "Z", row.operation or "", row.status or "", event))
+    return table(rows, ("OP", "TIME", "OPERATION", "STATUS", "EVENT")) if rows else ["no records"]
+
+
+def _flushes(value: Any) -> list[str]:
+    rows = [(each.seq, each.time[:23] + "Z", each.count, each.cid) for each in value.batches]
+    return table(rows, ("SEQ", "TIME", "RECORDS", "CID")) if rows else ["no batches yet"]
+
+
+def _flushed(value: Any) -> list[str]:
+    return (
+        ["nothing was ever recorded in this stream"]
+        if value.cid is None
+        else [f"{value.count} records", str(value.cid)]
+    )
+
+
 def _sql(value: Any) -> list[str]:
     rows = [["" if cell is None else to_json(cell) for cell in row] for row in value.rows]
     note = [f"({value.row_count} rows{', cut at the limit' if value.truncated else ''}, {value.elapsed_ms:.0f} ms)"]
@@ -195,6 +221,11 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "versions.tag_list": _refs,
     "ledger.tail": _ops,
     "ledger.sql": _sql,
+    "stream.list": _streams,
+    "stream.query": _events,
+    "stream.load": _events,
+    "stream.batches": _flushes,
+    "stream.flush": _flushed,
     "ledger.prove": lambda value: value.proof.rstrip("\n").split("\n"),
     "ledger.checkpoint": lambda value: value.text.rstrip("\n").split("\n"),
     "ledger.vkey": lambda value: [value.vkey],
