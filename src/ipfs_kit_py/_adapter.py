@@ -12,7 +12,8 @@ from typing import Any
 
 from ipfs_kit import Kit, KitError, Result
 from ipfs_kit_py._calls import Calls
-from ipfs_kit_py._dataset import StreamDataset, StreamKit
+from ipfs_kit_py._dataset import StreamDataset
+from ipfs_kit_py._kit import StreamKit
 from ipfs_kit_py._record import record
 from ipfs_kit_py._shape import shape
 

@@ -4,53 +4,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 from typing import Any
 
-from ipfs_kit import CID, Kit, KitError, Result, to_json
-from ipfs_kit.operations.dispatcher import MustWait
+from ipfs_kit import CID, Kit, KitError, to_json
 from ipfs_kit_py._shape import shape
 
-APPEND = "stream.append"
 PAGE = 1_000
-
-
-class StreamKit(Kit):
-    """A kit whose calls, by whatever surface, are recorded under one stream and count towards its next batch.
-
-    A stream of events holds the events appended and nothing else; a stream of calls holds every call.
-    """
-
-    stream: str | None = None
-    holds_calls = False
-    dataset: StreamDataset | None = None
-
-    def bind(self, stream: str) -> StreamKit:
-        """Let calls be recorded under a stream from now on."""
-        from ipfs_kit.ledger.streams.registry import stream_named
-
-        self.stream, self.holds_calls = stream, stream_named(stream).event is None
-        return self
-
-    def call_with(self, name: str, arguments: Mapping[str, Any], **options: Any) -> Result:
-        """Run one operation under the stream and count it, whether it succeeds or not."""
-        own = self.holds_calls and (name == NOTE or not name.startswith("stream."))
-        if own:
-            options.setdefault("stream", self.stream)
-        try:
-            result = super().call_with(name, arguments, **options)
-        except MustWait:
-            raise  # nothing was recorded
-        except Exception:
-            self._count(1 if own else 0, options)
-            raise
-        appended = name == APPEND and arguments.get("stream") == self.stream
-        self._count(1 if own else len(arguments.get("events", ())) if appended else 0, options)
-        return result
-
-    def _count(self, records: int, options: Mapping[str, Any]) -> None:
-        if self.dataset is not None and records:
-            self.dataset.count(records, may_wait=options.get("may_wait", True))
 
 
 class StreamDataset:
@@ -132,7 +91,3 @@ class StreamDataset:
             cursor = page.cursor
             if cursor is None:
                 return sorted(rows, key=lambda row: row["time_ns"] or 0)
-
-
-NOTE = "stream.note"
-"""The operation that records a call which no operation serves."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ipfs_kit import Kit, KitError, Principal, Result, Surface, to_json
-from ipfs_kit_py._dataset import NOTE
+from ipfs_kit_py._kit import NOTE
 
 
 def record(

@@ -110,11 +110,8 @@ class VFSManager(Adapter):
         return answer
 
     def _absent(self, name: str) -> Any:
-        return self.refuse(
-            name,
-            {},
-            Unsupported("Arrow views come with the search and monitoring parts; use pin.list or the statistics"),
-        )
+        error = Unsupported("Arrow views come with the search and monitoring parts; use pin.list or the statistics")
+        return self.refuse(name, {}, error)
 
     async def cleanup(self) -> None:
         """Seal if asked for, and release the store."""

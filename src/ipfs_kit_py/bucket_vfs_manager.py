@@ -64,13 +64,8 @@ class BucketVFSManager(Adapter):
         metadata: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Create an empty bucket; data: name, type, structure, root CID."""
-        kind, structure = to_json(bucket_type), to_json(vfs_structure)
-        return await self.run(
-            "create_bucket",
-            lambda: described(
-                self.call("bucket.create", name=bucket_name, type=kind, structure=structure, metadata=metadata)
-            ),
-        )
+        given = {"type": to_json(bucket_type), "structure": to_json(vfs_structure), "metadata": metadata}
+        return await self.run("create_bucket", lambda: described(self.call("bucket.create", name=bucket_name, **given)))
 
     async def get_bucket(self, bucket_name: str) -> BucketVFS | None:
         """A bucket by name; None when there is none."""
@@ -106,9 +101,7 @@ class BucketVFSManager(Adapter):
     async def cross_bucket_query(self, sql_query: str, bucket_filter: list[str] | None = None) -> dict[str, Any]:
         """SQL over the contents of buckets: fails, typed and recorded, until the datasets part is there."""
         given = {"query": sql_query, "buckets": bucket_filter}
-        error = Unsupported(
-            "SQL over bucket contents comes with the datasets part; 'ipfs-kit ledger sql' queries operations"
-        )
+        error = Unsupported("SQL over bucket contents comes with the datasets part; ledger.sql queries operations")
         return await self.run("cross_bucket_query", lambda: self.refuse("bucket.cross_bucket_query", given, error))
 
     async def export_bucket_to_car(self, bucket_name: str, include_indexes: bool = True) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from ipfs_kit import Kit
+from ipfs_kit.errors import StorageFailed
 from ipfs_kit.ipld import car
 from ipfs_kit_py.bucket_vfs_manager import BucketType, BucketVFSManager, VFSStructureType
 
@@ -64,7 +65,10 @@ def test_quick_start_runs_verbatim_and_every_bucket_operation_is_recorded_once(t
     flushed = manager.flush_to_dataset()
     assert flushed["success"]
     assert manager.dataset_manager is not None
-    assert [row["operation"] for row in manager.dataset_manager.load(flushed["cid"])] == wanted
+    rows = manager.dataset_manager.load(flushed["cid"])
+    assert [row["operation"] for row in rows if row["op"].startswith("main:")] == wanted
+    assert {row["stream"] for row in rows} == {"bucket"}
+    assert len({row["op_id"] for row in rows}) == len(rows) == flushed["count"]
     manager.close()
 
 
@@ -160,5 +164,64 @@ def test_a_full_batch_is_sealed_without_being_asked(tmp_path: Path) -> None:
         await manager.create_bucket("two")
 
     anyio.run(run)
-    assert list((tmp_path / "store" / "ledger" / "main" / "manifests").iterdir())
+    assert manager.dataset_manager is not None
+    (cid,) = manager.dataset_manager.batches()
+    assert [row["target"] for row in manager.dataset_manager.load(cid)] == ["one", "two"]
+    manager.close()
+
+
+def test_what_a_crash_left_without_a_batch_gets_one_when_the_store_is_next_opened(tmp_path: Path) -> None:
+    script = QUICK_START + (
+        "import anyio, os\n"
+        "async def main():\n"
+        "    for name in ('a', 'b', 'c'):\n"
+        "        await manager.create_bucket(name)\n"
+        "    os._exit(9)\n"
+        "anyio.run(main)\n"
+    )
+    path = str(tmp_path / "store")
+    assert subprocess.run([sys.executable, "-c", script.format(path=path)], timeout=60).returncode == 9
+    manager = BucketVFSManager(storage_path=path, enable_dataset_storage=True)
+    assert manager.dataset_manager is not None
+    (cid,) = manager.dataset_manager.batches()
+    assert [row["target"] for row in manager.dataset_manager.load(cid)] == ["a", "b", "c"]
+    again = manager.flush_to_dataset()
+    assert (again["cid"], again["count"]) == (cid, 3), "nothing new: the same batch"
+    manager.close()
+
+
+def test_a_batch_holds_the_records_since_storage_was_turned_on_and_of_this_stream_only(tmp_path: Path) -> None:
+    before = BucketVFSManager(tmp_path / "store")
+    anyio.run(before.create_bucket, "before")
+    with Kit.open(tmp_path / "store") as kit:
+        manager = BucketVFSManager(ipfs_client=kit, enable_dataset_storage=True)
+        anyio.run(manager.create_bucket, "mine")
+        kit.call("block.put", data=b"by another")
+        anyio.run(before.create_bucket, "later")
+        flushed = manager.flush_to_dataset()
+        assert manager.dataset_manager is not None
+        rows = manager.dataset_manager.load(flushed["cid"])
+        manager.close()
+    before.close()
+    assert [(row["target"], row["stream"]) for row in rows] == [("mine", "bucket"), ("later", "bucket")]
+
+
+def test_a_batch_that_cannot_be_written_keeps_its_records_and_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    manager = BucketVFSManager(tmp_path / "store", enable_dataset_storage=True, dataset_batch_size=2)
+    streams = manager.kit.engine.streams
+    with monkeypatch.context() as broken:
+
+        def fail(stream: str) -> None:
+            raise StorageFailed(f"no batch of {stream}")
+
+        broken.setattr(streams, "flush", fail)
+        for name in ("a", "b"):
+            assert anyio.run(manager.create_bucket, name)["success"]
+    assert "tried again" in caplog.text
+    assert anyio.run(manager.create_bucket, "c")["success"]
+    assert manager.dataset_manager is not None
+    (cid,) = manager.dataset_manager.batches()
+    assert [row["target"] for row in manager.dataset_manager.load(cid)] == ["a", "b", "c"]
     manager.close()

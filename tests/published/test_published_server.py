@@ -92,6 +92,7 @@ def test_commands_and_mcp_on_one_port_are_each_recorded_once(tmp_path: Path) -> 
         ("bucket.create", "http", "ok"),
         ("files.write", "http", "ok"),
         ("files.write", "mcp", "ok"),
+        ("stream.flush", "mcp", "ok"),
     ]
 
 

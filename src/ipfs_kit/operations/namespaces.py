@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
-    from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, StreamList
+    from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
 
@@ -882,6 +882,30 @@ class Stream(Namespace):
             ack: Fsync or buffered; fsync for streams of the main log when left out.
         """
         found: Appended = self._call("stream.append", {"stream": stream, "events": events, "ack": ack})
+        return found
+
+    def note(
+        self,
+        name: str,
+        *,
+        arguments: dict[str, Any] | None = None,
+        error_kind: str | None = None,
+        error_message: str | None = None,
+    ) -> Noted:
+        """Record a call that a program answered without an operation: this op bears its name, arguments and error.
+
+        A failure is recorded durably in the main log, an answer in the bulk log.
+
+        Args:
+            name: Name of the call: a stream or toolset, a dot, and what no operation is named.
+            arguments: Its arguments; what a secret's name holds is masked.
+            error_kind: Stable code of the error it was answered with.
+            error_message: The error's message.
+        """
+        found: Noted = self._call(
+            "stream.note",
+            {"name": name, "arguments": arguments, "error_kind": error_kind, "error_message": error_message},
+        )
         return found
 
     def flush(self, stream: str) -> FlushInfo:

@@ -20,7 +20,7 @@ from ipfs_kit.errors import IntegrityError, KitError, NotFound
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import merkle
-from ipfs_kit.ledger.record import LOGS, Record, decode, record_cid_bytes
+from ipfs_kit.ledger.record import FIELDS, INTENT, LOGS, Record, decode, record_cid_bytes
 from ipfs_kit.ledger.select import Where, select
 from ipfs_kit.ledger.streams.registry import stream_named
 
@@ -33,6 +33,7 @@ PARTS_KIND: Final = "ipfs-kit/stream-dataset"
 RECORDS_MAX: Final = 8_192
 """Records of one manifest: about 370 kB, well within what other tools accept as a block."""
 PARTS_MAX: Final = 16_384
+_PHASE: Final = FIELDS.index("phase")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class StreamBatches:
         self._ledger = ledger
         self._state = state
         self._now_ns = now_ns
+        self._swept = False
 
     # -- writing -------------------------------------------------------------------------------------------------
 
@@ -84,6 +86,9 @@ class StreamBatches:
         """
         name = stream_named(stream).name
         with self._ledger.publishing() as sizes:
+            if not self._swept:
+                self._sweep()
+                self._swept = True
             parts: list[tuple[str, int, int, int, CID]] = []
             for log in LOGS:
                 parts += self._gather(name, log, sizes[log])
@@ -121,21 +126,8 @@ class StreamBatches:
 
     def sweep(self) -> int:
         """Remove manifests that a crash left before their rows; how many."""
-        removed = 0
         with self._ledger.publishing():
-            known = {row[0] for row in self._state.query("SELECT cid FROM stream_batches")}
-            known |= {row[0] for row in self._state.query("SELECT cid FROM stream_flushes")}
-            names = {str(CID(cid)) for cid in known}
-            for log in LOGS:
-                directory = self._folder(log)
-                if not os.path.isdir(directory):
-                    continue
-                sweep_temporaries(directory)
-                for name in os.listdir(directory):
-                    if name not in names:
-                        remove(os.path.join(directory, name))
-                        removed += 1
-        return removed
+            return self._sweep()
 
     # -- reading -------------------------------------------------------------------------------------------------
 
@@ -164,9 +156,10 @@ class StreamBatches:
         return sum(
             1
             for log in LOGS
-            for _ in select(
+            for _, data in select(
                 self._state, self._ledger.segments, log, Where(stream=frozenset({stream})), self._cursor(stream, log)
             )
+            if not _is_intent(data)
         )
 
     def manifest(self, cid: CID) -> dict[str, Any]:
@@ -221,6 +214,23 @@ class StreamBatches:
 
     # -- inside --------------------------------------------------------------------------------------------------
 
+    def _sweep(self) -> int:
+        """Remove what no row names; the caller holds the publishing lease, so no flush is under way."""
+        known = {row[0] for row in self._state.query("SELECT cid FROM stream_batches")}
+        known |= {row[0] for row in self._state.query("SELECT cid FROM stream_flushes")}
+        names = {str(CID(cid)) for cid in known}
+        removed = 0
+        for log in LOGS:
+            directory = self._folder(log)
+            if not os.path.isdir(directory):
+                continue
+            sweep_temporaries(directory)
+            for name in os.listdir(directory):
+                if name not in names:
+                    remove(os.path.join(directory, name))
+                    removed += 1
+        return removed
+
     def _folder(self, log: str) -> str:
         return os.path.join(self._ledger.directory, log, FOLDER)
 
@@ -238,6 +248,9 @@ class StreamBatches:
         found: list[tuple[int, bytes]] = []
         where = Where(stream=frozenset({stream}))
         for index, data in select(self._state, self._ledger.segments, log, where, self._cursor(stream, log), size):
+            if _is_intent(data):
+                # An op that acts outside the store has two records; its outcome is the one that says how it ended.
+                continue
             found.append((index, record_cid_bytes(_digest(data))))
             if len(found) == RECORDS_MAX:
                 previous = self._write(stream, log, size, found, previous)
@@ -284,6 +297,10 @@ class StreamBatches:
         make_dirs(folder)
         create_idempotent(os.path.join(folder, str(cid)), data)
         return cid
+
+
+def _is_intent(data: bytes) -> bool:
+    return bool(dag_cbor.decode(data)[_PHASE] == INTENT)
 
 
 def _digest(data: bytes) -> bytes:

@@ -10,17 +10,22 @@ from typing import Annotated, Any
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Draft, Record, Where
-from ipfs_kit.ledger.record import BUFFERED, FSYNC, INTENT, LOGS, MAIN, new_op_id
+from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, INTENT, LOGS, MAIN, new_op_id
 from ipfs_kit.ledger.streams.batches import Flushed
 from ipfs_kit.ledger.streams.registry import APPEND, STREAMS, Stream, stream_named
 from ipfs_kit.operations.arguments import Arg
-from ipfs_kit.operations.catalogue import Mode, operation
+from ipfs_kit.operations.catalogue import CATALOGUE, TOOLSETS, Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere, Nowhere
 from ipfs_kit.operations.views import iso_time
 
 Name = Annotated[str, Arg("the stream", positional=True)]
 EVENTS_MAX = 10_000
+NAME_MAX = 100
+TEXT_MAX = 1_000
+"""Characters of an error message kept."""
+SECRET_WORDS = ("token", "secret", "password", "key", "credential", "auth")
+"""Arguments whose name holds one of these are recorded as ``***``."""
 SCANNED_MAX = 200_000
 """Records judged by their decrypted fields for one page: more continue at the page's cursor."""
 
@@ -152,6 +157,60 @@ def _become(ctx: Context, draft: Draft, family: Stream, event: dict[str, Any], a
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """A call that was recorded.
+
+    Args:
+        name: The name it is recorded under.
+    """
+
+    name: str
+
+
+@operation(
+    "stream.note",
+    Mode.WRITE,
+    "stream:write",
+    irreversible="what was recorded stays recorded; it can expire or be erased",
+    places=Everywhere("adds to records of all callers"),
+)
+def stream_note(
+    ctx: Context,
+    name: Annotated[
+        str, Arg("name of the call: a stream or toolset, a dot, and what no operation is named", positional=True)
+    ],
+    arguments: Annotated[dict[str, Any] | None, Arg("its arguments; what a secret's name holds is masked")] = None,
+    error_kind: Annotated[str | None, Arg("stable code of the error it was answered with")] = None,
+    error_message: Annotated[str | None, Arg("the error's message")] = None,
+) -> Noted:
+    """Record a call that a program answered without an operation: this op bears its name, arguments and error.
+
+    A failure is recorded durably in the main log, an answer in the bulk log.
+    """
+    family = name.partition(".")[0]
+    if not (2 < len(name) <= NAME_MAX and "." in name and name.isprintable() and family in {*STREAMS, *TOOLSETS}):
+        raise InvalidInput(f"{name[:NAME_MAX]!r} names no call: give a stream or toolset, a dot and a name")
+    if name in CATALOGUE or (family in STREAMS and STREAMS[family].event is not None):
+        raise InvalidInput(f"{name} is recorded by its own operation: call that")
+    draft = ctx.draft
+    draft.operation, draft.args = name, masked(arguments or {})
+    if error_kind is None:
+        draft.log, draft.ack = BULK, BUFFERED
+    else:
+        draft.log, draft.ack = MAIN, FSYNC
+        draft.status = "denied" if error_kind == "denied" else "error"
+        draft.error_kind, draft.error_message = error_kind[:64], (error_message or "")[:TEXT_MAX]
+    return Noted(name)
+
+
+def masked(value: Any) -> Any:
+    """The same JSON value with everything under a secret's name masked."""
+    if isinstance(value, dict):
+        return {k: "***" if any(word in k.lower() for word in SECRET_WORDS) else masked(v) for k, v in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list) else value
+
+
+@dataclass(frozen=True, slots=True)
 class FlushInfo:
     """A batch of a stream.
 
@@ -251,6 +310,7 @@ class EventRow:
     error: str | None
     erased: bool
     kept: bool
+    target: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,6 +441,7 @@ def event_row(ctx: Context, log: str, index: int, record: Record | None, stream:
         opened.error_message,
         opened.erased,
         True,
+        opened.target,
     )
 
 
