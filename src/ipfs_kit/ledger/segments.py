@@ -53,9 +53,10 @@ SCHEMA: Final = Schema(
     ),
 )
 _COLUMNS: Final = "log, first_index, count, name, size, sha256, manifest, time_min, time_max, op_id_min, op_id_max"
-_ROW_GROUP: Final = 16_384
-"""Rows that are read together for one record: about 2 MB, 5 ms."""
-_GROUPS_KEPT: Final = 4
+_ROW_GROUP: Final = 1_024
+"""Rows that are read together for one record: about 130 kB, 1 ms; larger groups save 2 % of the disk."""
+_GROUPS_KEPT: Final = 32
+_FILES_KEPT: Final = 8
 _MANIFEST_SUFFIX: Final = ".manifest"
 _MANIFEST_KIND: Final = "ipfs-kit/segment"
 
@@ -358,7 +359,7 @@ class Segments:
         segment = self._holding(log, index)
         if segment is None:
             return None
-        group, at = divmod(index - segment.first_index, _ROW_GROUP)
+        group, at = divmod(index - segment.first_index, self._group_rows(segment))
         return from_table(self._group(segment, group).slice(at, 1))[0]
 
     def records(self, log: str, start: int, stop: int) -> Iterator[tuple[int, bytes | None]]:
@@ -370,8 +371,9 @@ class Segments:
                 yield index, None
                 index += 1
                 continue
-            group, at = divmod(index - segment.first_index, _ROW_GROUP)
-            count = min(stop, segment.stop, index - at + _ROW_GROUP) - index
+            rows = self._group_rows(segment)
+            group, at = divmod(index - segment.first_index, rows)
+            count = min(stop, segment.stop, index - at + rows) - index
             yield from enumerate(from_table(self._group(segment, group).slice(at, count)), index)
             index += count
 
@@ -486,9 +488,14 @@ class Segments:
             file = pq.ParquetFile(path, read_dictionary=list(DICTIONARY_NAMES))
         with self._guard:
             self._files[segment.name] = file
-            while len(self._files) > 2 * _GROUPS_KEPT:
+            while len(self._files) > _FILES_KEPT:
                 self._files.popitem(last=False)
         return file
+
+    def _group_rows(self, segment: Segment) -> int:
+        """Rows of every row group of a segment but its last, as its writer chose."""
+        rows: int = self._file(segment).metadata.row_group(0).num_rows
+        return rows
 
     def _group(self, segment: Segment, group: int) -> pa.Table:
         key = (segment.name, group)
