@@ -92,7 +92,12 @@ def refuse_sealed(cid: CID) -> None:
 
 
 @operation(
-    "block.cid", Mode.READ, "block:read", aliases=("cid_format",), places=Nowhere("converts the text of an address")
+    "block.cid",
+    Mode.READ,
+    "block:read",
+    aliases=("cid_format",),
+    places=Nowhere("converts the text of an address"),
+    quick=True,
 )
 def block_cid(
     ctx: Context,
@@ -162,7 +167,7 @@ def block_get(
     return ctx.engine.blocks.get(cid)
 
 
-@operation("block.stat", Mode.READ, "block:read", places=Everywhere("looks any block up by its CID"))
+@operation("block.stat", Mode.READ, "block:read", places=Everywhere("looks any block up by its CID"), quick=True)
 def block_stat(ctx: Context, cid: Annotated[CID, Arg("the block's CID", positional=True)]) -> BlockInfo:
     """Return the size of one block without reading it."""
     return BlockInfo(cid, ctx.engine.blocks.size(cid))

@@ -170,7 +170,7 @@ def content_of(cid: CID, size: int, open_reader: Any, offset: int, length: int |
     return Content(cid, size, start, count, chunks)
 
 
-@operation("files.read", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),))
+@operation("files.read", Mode.READ, "files:read", target=_path, places=(Touch("path", READ),), quick=True)
 def files_read(
     ctx: Context,
     path: AnyState,
@@ -265,7 +265,13 @@ EDIT_BYTES_MAX = 16 << 20
 
 
 @operation(
-    "files.list", Mode.READ, "files:read", target=_path, aliases=("list_bucket_files",), places=(Touch("path", READ),)
+    "files.list",
+    Mode.READ,
+    "files:read",
+    target=_path,
+    aliases=("list_bucket_files",),
+    places=(Touch("path", READ),),
+    quick=True,
 )
 def files_list(
     ctx: Context,

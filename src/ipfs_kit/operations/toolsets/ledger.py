@@ -285,7 +285,7 @@ class VkeyInfo:
     vkey: str
 
 
-@operation("ledger.vkey", Mode.READ, "ledger:read", places=Everywhere("reads the log's key"))
+@operation("ledger.vkey", Mode.READ, "ledger:read", places=Everywhere("reads the log's key"), quick=True)
 def ledger_vkey(ctx: Context, log: Log = "main") -> VkeyInfo:
     """Return the origin and verifier key of a log."""
     return VkeyInfo(log, ctx.engine.ledger.origin(log), ctx.engine.ledger.vkey(log))

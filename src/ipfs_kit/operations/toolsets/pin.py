@@ -100,7 +100,9 @@ def pin_rm(
     return removed
 
 
-@operation("pin.list", Mode.READ, "pin:read", aliases=("get_pins",), places=Everywhere("lists pins of all content"))
+@operation(
+    "pin.list", Mode.READ, "pin:read", aliases=("get_pins",), places=Everywhere("lists pins of all content"), quick=True
+)
 def pin_list(
     ctx: Context,
     kind: Annotated[Kind | None, Arg("only pins of this kind")] = None,

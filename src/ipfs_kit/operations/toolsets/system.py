@@ -56,6 +56,7 @@ class OperationList:
     "system:read",
     aliases=("list_mcp_tools", "list_all_mcp_tools"),
     places=Nowhere("lists what this build offers"),
+    quick=True,
 )
 def system_operations(ctx: Context) -> OperationList:
     """List every operation, what it needs and whether it can be undone."""

@@ -174,7 +174,12 @@ def branch_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> Re
 
 
 @operation(
-    "versions.branch_list", Mode.READ, "files:read", target=_bucket, places=(Touch("bucket", READ | PAST, whole=True),)
+    "versions.branch_list",
+    Mode.READ,
+    "files:read",
+    target=_bucket,
+    places=(Touch("bucket", READ | PAST, whole=True),),
+    quick=True,
 )
 def branch_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the branches of a bucket."""
@@ -220,7 +225,12 @@ def tag_create(ctx: Context, bucket: Bucket, name: Name, at: At = None) -> RefIn
 
 
 @operation(
-    "versions.tag_list", Mode.READ, "files:read", target=_bucket, places=(Touch("bucket", READ | PAST, whole=True),)
+    "versions.tag_list",
+    Mode.READ,
+    "files:read",
+    target=_bucket,
+    places=(Touch("bucket", READ | PAST, whole=True),),
+    quick=True,
 )
 def tag_list(ctx: Context, bucket: Bucket) -> RefList:
     """List the tags of a bucket."""

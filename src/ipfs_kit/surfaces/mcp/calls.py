@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.results import Result
 
 KEY_FIELD = "ipfs-kit/idempotency-key"
+QUICK_ENTRIES_MAX = 1000
+"""Entries of a page listed on the event loop; longer pages take milliseconds that other calls would wait."""
 
 
 class ToolCall:
@@ -53,6 +55,16 @@ class ToolCall:
     def wants_progress(self) -> bool:
         """Whether the client asked for progress notifications."""
         return "progressToken" in self._meta or "progress_token" in self._meta
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the operation is quick and these arguments leave it so: no long page, no state that is rebuilt."""
+        if not self._operation.quick or self.wants_progress:
+            return False
+        limit, path = self._arguments.get("limit"), self._arguments.get("path")
+        if isinstance(limit, int) and limit > QUICK_ENTRIES_MAX:
+            return False
+        return not (isinstance(path, str) and "@op:" in path)
 
     def at_once(self) -> types.CallToolResult | None:
         """Run here and now; None when something has to wait for the disk, which ``in_thread`` then goes on with."""

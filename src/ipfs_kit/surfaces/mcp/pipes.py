@@ -98,10 +98,12 @@ class Requests(_Stream):
 
     Args:
         descriptor: A pipe or socket.
+        longest: Bytes of the longest message accepted.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, longest: int = MESSAGE_BYTES_MAX) -> None:
         super().__init__(descriptor)
+        self._longest = longest
         self._lines: list[bytes] = []
         self._rest = bytearray()
 
@@ -119,7 +121,7 @@ class Requests(_Stream):
 
         Raises:
             EndOfStream: The client closed its end.
-            BudgetExceeded: The message is over 256 MiB.
+            BudgetExceeded: The message is longer than accepted.
         """
         import mcp_types as types
         from mcp.shared.message import SessionMessage
@@ -141,8 +143,9 @@ class Requests(_Stream):
             if not self._rest:
                 raise anyio.EndOfStream
             data = b"\n"  # the last line may lack its end
-        if len(self._rest) + len(data) > MESSAGE_BYTES_MAX:
-            raise BudgetExceeded(f"a message is longer than {MESSAGE_BYTES_MAX} bytes: send content in parts")
+        first = data.find(b"\n")
+        if len(self._rest) + (len(data) if first < 0 else first) > self._longest:
+            raise BudgetExceeded(f"a message is longer than {self._longest} bytes: send content in parts")
         end = data.rfind(b"\n") + 1
         if end:
             self._rest += data[:end]

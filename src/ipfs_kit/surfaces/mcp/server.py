@@ -54,7 +54,7 @@ def build_server(kit: Kit, operations: dict[str, Operation], *, inline: bool = F
         if operation is None:
             raise MCPError(-32602, "unknown tool: call tools/list for the names")
         call = ToolCall(kit, operation, params.arguments or {}, dict(params.meta or {}), _principal(ctx))
-        if inline and operation.quick and not call.wants_progress:
+        if inline and call.is_quick:
             shown = call.at_once()
             if shown is not None:
                 return shown
