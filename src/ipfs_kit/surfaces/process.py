@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
+from collections.abc import Callable
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a thread may hold the interpreter: the committer's tenth of a millisecond must not wait five for a busy reader."""
@@ -14,3 +16,29 @@ def tune_server() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     gc.collect()
     gc.freeze()
+
+
+def run_until_ended(serve: Callable[[], object]) -> None:
+    """Run a server; SIGTERM ends it as an interrupt would, so that calls under way are told and the store is closed.
+
+    Args:
+        serve: Runs an event loop that treats SIGINT as a cancellation, and returns or raises ``KeyboardInterrupt``.
+
+    Raises:
+        KeyboardInterrupt: It was interrupted and not terminated.
+    """
+    terminated = False
+
+    def terminate(_number: int, _frame: object) -> None:
+        nonlocal terminated
+        terminated = True
+        signal.raise_signal(signal.SIGINT)
+
+    previous = signal.signal(signal.SIGTERM, terminate)
+    try:
+        serve()
+    except KeyboardInterrupt:
+        if not terminated:
+            raise
+    finally:
+        signal.signal(signal.SIGTERM, previous)

@@ -8,7 +8,7 @@ from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.surfaces.mcp.tools import offered
 from ipfs_kit.surfaces.parsing import Parser
-from ipfs_kit.surfaces.process import tune_server
+from ipfs_kit.surfaces.process import run_until_ended, tune_server
 
 
 def parser() -> Parser:
@@ -29,7 +29,7 @@ def parser() -> Parser:
 
 
 def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float, *, read_only: bool = False) -> int:
-    """Serve one store over stdio until the client closes it.
+    """Serve one store over stdio until the client closes it or SIGTERM ends it.
 
     Args:
         arguments: Words after ``mcp``.
@@ -67,5 +67,5 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
                 await server.run(read_stream, write_stream, server.create_initialization_options())
 
         tune_server()
-        anyio.run(serve)
+        run_until_ended(lambda: anyio.run(serve))
     return 0
