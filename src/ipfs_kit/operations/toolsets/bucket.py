@@ -61,7 +61,6 @@ def bucket_create(
     "bucket:read",
     aliases=("get_buckets",),
     places=Nowhere("shows only the buckets the caller may read"),
-    quick=True,
 )
 def bucket_list(
     ctx: Context,
@@ -85,7 +84,6 @@ def bucket_list(
     target=_name,
     aliases=("get_bucket_details",),
     places=(Touch("name", READ, whole=True),),
-    quick=True,
 )
 def bucket_info(ctx: Context, name: Name) -> BucketInfo:
     """Return what is known of a bucket: type, head, files, bytes."""
