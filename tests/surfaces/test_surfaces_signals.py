@@ -16,10 +16,12 @@ from ipfs_kit import Kit
 WAIT_S = 60
 
 
-def start(store: Path) -> subprocess.Popen[bytes]:
-    """An MCP server over pipes that has answered its first call."""
+def start(store: Path, background: bool = False) -> subprocess.Popen[bytes]:
+    """An MCP server over pipes that has answered its first call; ``background`` as a shell's ``&`` starts it."""
+    trap = "trap '' INT; " if background else ""
     server = subprocess.Popen(
-        [sys.executable, "-m", "ipfs_kit", "--store", str(store), "mcp"],
+        ["bash", "-c", f'{trap}exec "$@"', "bash", sys.executable, "-m", "ipfs_kit", "--store", str(store), "mcp"],
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -59,11 +61,13 @@ def check(store: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: int, status: int) -> None:
+@pytest.mark.parametrize("background", [False, True])
+def test_a_signal_ends_the_server_cleanly(tmp_path: Path, number: int, status: int, background: bool) -> None:
     store = tmp_path / "s"
-    server = start(store)
+    server = start(store, background)
     server.send_signal(number)
-    _, said = server.communicate(timeout=WAIT_S)
+    server.wait(WAIT_S)  # its input is still open: only the signal can have ended it
+    _, said = server.communicate()
     assert server.returncode == status, said.decode()
     assert b"Traceback" not in said
     with Kit.open(store, read_only=True) as kit:

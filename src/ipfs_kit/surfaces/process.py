@@ -34,6 +34,9 @@ def run_until_ended(serve: Callable[[], object]) -> None:
         terminated = True
         signal.raise_signal(signal.SIGINT)
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell starts background jobs so, and then no event loop would listen to what ``terminate`` raises.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     previous = signal.signal(signal.SIGTERM, terminate)
     try:
         serve()
