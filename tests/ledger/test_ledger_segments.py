@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from ledger_segments_support import OPS, ROOT, T0, Store, intent_and_outcome, record
 
 from ipfs_kit.durable import faults
-from ipfs_kit.errors import IntegrityError, InvalidInput, MissingExtra, StorageFailed
+from ipfs_kit.errors import Expired, IntegrityError, InvalidInput, MissingExtra, StorageFailed
 from ipfs_kit.ipld import dag_cbor
-from ipfs_kit.ledger import batches, columns
+from ipfs_kit.ledger import _segment_rows, batches, columns, segments
 from ipfs_kit.ledger.record import CID_PREFIX, FIELDS
 from ipfs_kit.ledger.segments import SealPolicy, segment_name
+from ipfs_kit.ledger.select import Where, select
 
 ALL = SealPolicy(rows=300, age_s=0)
 
@@ -138,14 +139,78 @@ def test_a_damaged_manifest_and_a_missing_file_are_found(store: Store) -> None:
         store.segments.record("main", 0)
 
 
-def test_pruning_drops_whole_segments_and_answers_none(store: Store) -> None:
-    store.append([record(i) for i in range(900)])
-    store.segments.seal("main", ALL, T0 + 10**12)
-    assert store.segments.prune("main", 599) == 1
-    assert store.segments.record("main", 10) is None
-    assert store.segments.record("main", 300) is not None
-    assert dict(store.segments.records("main", 298, 301))[298] is None
-    assert {p.name for p in Path(store.segments.directory("main")).iterdir()} == store.segments.files("main")
+def by_family(store: Store) -> Store:
+    store.segments = segments.Segments(store.state, store.directory, store.leaves, lambda: {"files": 9, "ledger": 1})
+    return store
+
+
+def expire(store: Store, doomed: list[segments.Segment], log: str = "main") -> None:
+    with store.state.transaction() as tx:
+        for segment in doomed:
+            assert _segment_rows.expire(tx, segment, "age", 1)
+    with store.segments.sealing():
+        store.segments.sweep(log)
+    store.segments.forget()
+
+
+def test_a_span_is_one_file_a_family_and_reads_as_one(store: Store) -> None:
+    records = [record(i) for i in range(700)] + [b"junk", *intent_and_outcome(900)]
+    store.append(records)
+    by_family(store)
+    made = store.segments.seal("main", ALL, T0 + 10**12)
+    assert [(s.first_index, s.family, s.rows) for s in made[:3]] == [(0, "", 120), (0, "files", 120), (0, "ledger", 60)]
+    assert {s.stop for s in made} == {300, 600, 703}
+    assert store.everything() == records
+    reader = batches.Reader(store.state, store.segments)
+    for index in (0, 3, 299, 300, 505, 700):
+        assert reader.record_at("main", index) == records[index]
+    assert reader.find(records[568][4:20]) == [("main", 568)]
+    assert reader.find(records[702][4:20]) == [("main", 701), ("main", 702)]
+    assert reader.index_at_time("main", T0 + 421_500_000) == 421
+    everything = [(i, data) for i, data in enumerate(records) if data != b"junk"]
+    assert (
+        list(select(store.state, store.segments, "main", Where(status=frozenset({"ok"})), 0, 700)) == everything[:700]
+    )
+    back = select(store.state, store.segments, "main", Where(status=frozenset({"ok"})), 250, 650, newest_first=True)
+    assert list(back) == everything[250:650][::-1]
+    files = select(store.state, store.segments, "main", Where(stream=frozenset({"files"})), 0, 700)
+    assert [index for index, _ in files] == [i for i in range(700) if i % 5 < 2]
+    assert list(store.segments.check("main")) == []
+
+
+def test_what_expired_answers_none_and_the_rest_stays(store: Store) -> None:
+    records = [record(i) for i in range(900)]
+    store.append(records)
+    made = by_family(store).segments.seal("main", ALL, T0 + 10**12)
+    store.segments.record("main", 1)
+    expire(
+        store,
+        [s for s in made if s.family == "files" and s.first_index == 0] + [s for s in made if s.first_index == 300],
+    )
+    gone = {i for i in range(300) if i % 5 < 2} | set(range(300, 600))
+    assert store.everything() == [None if i in gone else data for i, data in enumerate(records)]
+    assert dict(store.segments.records("main", 298, 301)) == {298: records[298], 299: records[299], 300: None}
+    with pytest.raises(Expired, match="its proof still verifies"):
+        batches.Reader(store.state, store.segments).record_at("main", 1)
+    assert store.segments.find("main", records[1][4:20]) == []
+    assert store.segments.index_at_time("main", T0 + 450_500_000) == 299
+    folder = Path(store.segments.directory("main"))
+    assert {p.name for p in folder.iterdir()} == store.segments.files("main")
+    assert list(store.segments.check("main")) == []
+    store.state.close()
+    store.open()
+    assert store.everything() == [None if i in gone else data for i, data in enumerate(records)]
+
+
+def test_a_reader_on_its_way_to_a_file_that_expires_finds_nothing_there(store: Store) -> None:
+    store.append([record(i) for i in range(300)])
+    made = by_family(store).segments.seal("main", ALL, T0 + 10**12)
+    other = segments.Segments(store.state, store.directory)
+    holding = other._holding("main", 1)
+    expire(store, [s for s in made if s.family == "files"])
+    other._holding = lambda log, index: holding  # type: ignore[method-assign]  # looked before the expiry
+    assert other.record("main", 1) is None
+    assert other.record("main", 2) is not None
 
 
 def test_without_pyarrow_sealing_says_what_to_install(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

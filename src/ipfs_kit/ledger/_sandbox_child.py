@@ -321,33 +321,40 @@ class _Derived:
 
     def __init__(self, datasets: list[dict[str, Any]], columns: Any) -> None:
         self._columns = columns
-        self._files = {source["log"]: source["files"] for source in datasets}
-        # ``<first>-<last>-<hash>.parquet``: the name says which indices a file holds.
-        self._firsts = {log: [int(os.path.basename(f)[:12]) for f in files] for log, files in self._files.items()}
-        self._kept: list[tuple[str, int, list[bytes]]] = []
+        # ``<first>-<last>-<hash>.parquet``: the name says which span a file is of; a span may have several.
+        self._spans: dict[str, dict[int, list[str]]] = {}
+        for source in datasets:
+            spans = self._spans.setdefault(source["log"], {})
+            for file in source["files"]:
+                spans.setdefault(int(os.path.basename(file)[:12]), []).append(file)
+        self._firsts = {log: sorted(spans) for log, spans in self._spans.items()}
+        self._kept: list[tuple[str, dict[int, bytes]]] = []
         self._lock = threading.Lock()
 
     def cid(self, log: str, index: int) -> bytes:
         with self._lock:
-            for held, first, cids in self._kept:
-                if held == log and first <= index < first + len(cids):
-                    return cids[index - first]
-            first, cids = self._load(log, index)
-            # Two engine threads read two places at once; more would only hold memory.
-            self._kept = [*self._kept[-3:], (log, first, cids)]
-            return cids[index - first]
+            for held, cids in self._kept:
+                if held == log and index in cids:
+                    return cids[index]
+            cids = self._load(log, index)
+            # Two engine threads read two places at once, each of several files; more would only hold memory.
+            self._kept = [*self._kept[-7:], (log, cids)]
+            return cids[index]
 
-    def _load(self, log: str, index: int) -> tuple[int, list[bytes]]:
+    def _load(self, log: str, index: int) -> dict[int, bytes]:
         import pyarrow.parquet as pq
 
-        at = bisect.bisect_right(self._firsts[log], index) - 1
-        first = self._firsts[log][at]
-        file = pq.ParquetFile(self._files[log][at], read_dictionary=list(self._columns.DICTIONARY_NAMES))
-        for group in range(file.metadata.num_row_groups):
-            rows = file.metadata.row_group(group).num_rows
-            if index < first + rows:
-                return first, self._columns.record_cids(file.read_row_group(group))
-            first += rows
+        first = self._firsts[log][bisect.bisect_right(self._firsts[log], index) - 1]
+        for path in self._spans[log][first]:
+            file = pq.ParquetFile(path, read_dictionary=list(self._columns.DICTIONARY_NAMES))
+            for group in range(file.metadata.num_row_groups):
+                bounds = file.metadata.row_group(group).column(0).statistics
+                if bounds is not None and bounds.has_min_max and not bounds.min <= index <= bounds.max:
+                    continue
+                table = file.read_row_group(group)
+                cids = dict(zip(table[self._columns.INDEX].to_pylist(), self._columns.record_cids(table), strict=True))
+                if index in cids:
+                    return cids
         raise LookupError(f"record {index} of log {log} is in no segment")
 
 

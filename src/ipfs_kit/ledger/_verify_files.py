@@ -15,6 +15,7 @@ from typing import Any, Final, cast
 
 from ipfs_kit.errors import KitError
 from ipfs_kit.ipld import CID, dag_cbor
+from ipfs_kit.ledger._verify_gaps import expired_files
 
 CID_HEAD: Final = bytes.fromhex("01711220")
 FAULTS_MAX: Final = 200
@@ -125,6 +126,7 @@ class FilesCheck:
         self._faults = faults
         self._leaves = 0
         self._last_entries: list[bytes] = []
+        self._gone: set[str] = set()
 
     # -- records, bundles, tiles ---------------------------------------------------------------------------------
 
@@ -350,6 +352,8 @@ class FilesCheck:
             self._check_last(level)
         self._check_last_bundle()
         registered = self._segments()
+        # What expired may still lie here after a crash; the next sealing or expiry removes it.
+        self._gone = {f"segments/{file}" for file in expired_files(self._query, self._log)}
         stack = [""]
         while stack:
             folder = stack.pop()
@@ -425,10 +429,10 @@ class FilesCheck:
         if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'ledger_segments'"):
             return {}
         found: dict[str, tuple[int, int]] = {}
-        rows = self._query("SELECT first_index, count, name, manifest FROM ledger_segments WHERE log = ?", (self._log,))
-        for first, count, name, manifest in rows:
+        rows = self._query("SELECT first_index, stop, name, manifest FROM ledger_segments WHERE log = ?", (self._log,))
+        for first, stop, name, manifest in rows:
             for file in (name, f"{CID(manifest)}.manifest"):
-                found[f"segments/{file}"] = (first, count)
+                found[f"segments/{file}"] = (first, stop - first)
                 if not os.path.exists(self._path(f"segments/{file}")):
                     self._fault(f"segments/{file}", "is missing: restore it from a backup")
         return found
@@ -455,8 +459,10 @@ class FilesCheck:
                 return True
         else:
             return False
-        # A crash before registration, or after deregistration, leaves a sound file that no registered one overlaps.
-        return name in registered or not any(at <= first < at + count for at, count in registered.values())
+        if name in registered or name in self._gone:
+            return True
+        # A crash before registration leaves a sound file that no registered one overlaps.
+        return not any(at <= first < at + count for at, count in registered.values())
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name) if name else self._directory

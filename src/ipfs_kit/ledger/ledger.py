@@ -76,7 +76,7 @@ class Ledger:
         self._now_ns = now_ns
         self._random = random
         self._signers = {log: signer.named(f"{signer.name}/{log}") for log in LOGS}
-        self.segments = segments if segments is not None else Segments(state, store, self.leaves)
+        self.segments = segments if segments is not None else Segments(state, store, self.leaves, self._families)
         self.reader = Reader(state, self.segments)
         self._publisher = Publisher(directory, state, self._signers, store, self._on_fault)
         self._committer = Committer(state, self.node, keys.subject_key, sync_blocks, now_ns, self._on_commit)
@@ -458,6 +458,11 @@ class Ledger:
         return encode(
             draft, None if subject is None else self._keys.subject_key(subject), node=self.node, time_ns=now_ns
         )
+
+    def _families(self) -> dict[str, int]:
+        from ipfs_kit.ledger.streams.settings import families
+
+        return families(self._state)
 
     def _signer(self, log: str) -> Signer:
         if log not in self._signers:

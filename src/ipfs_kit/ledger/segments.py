@@ -1,9 +1,10 @@
 """Sealed segments: the older records of a log in Parquet files (decisions 14 and 15; ``docs/format/segments.md``).
 
-Sealing moves whole batches from ``state.db`` into ``ledger/<log>/segments/``. Steps, under the lease ``sealing``:
-file durable → file read back and every record CID compared with the log → manifest durable → one state transaction that
-registers the segment and drops the tail rows. A crash before the transaction leaves the tail and at most two files that
-nobody refers to, which the next sealing removes; a crash after it leaves the segment.
+Sealing moves whole batches from ``state.db`` into ``ledger/<log>/segments/``: a span of records becomes one file, and one
+more for each stream in it that may expire or is compressed in its own way. Steps, under the lease ``sealing``: files
+durable → files read back and every record CID compared with the log → manifests durable → one state transaction that
+registers the files and drops the tail rows. A crash before the transaction leaves the tail and files that nobody refers
+to, which the next sealing removes; a crash after it leaves the segments.
 """
 
 # pyarrow ships no types.
@@ -11,70 +12,40 @@ nobody refers to, which the next sealing removes; a crash after it leaves the se
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipfs_kit.durable.files import create_idempotent, make_dirs, remove, sweep_temporaries
 from ipfs_kit.durable.locks import Lease
-from ipfs_kit.durable.state import Schema, StateDB
+from ipfs_kit.durable.state import StateDB
 from ipfs_kit.errors import IntegrityError, InternalError, InvalidInput, KitError, StorageFailed
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.dag_cbor import block, decode
+from ipfs_kit.ledger import _segment_rows as segment_rows
+from ipfs_kit.ledger._segment_reading import Condition, SegmentReader, read_table
+from ipfs_kit.ledger._segment_rows import SCHEMA, Segment, segment_name
 from ipfs_kit.ledger.batches import batches, drop_tail, log_state, log_state_in
-from ipfs_kit.ledger.columns import (
-    DICTIONARY_NAMES,
-    INDEX,
-    RAW,
-    from_table,
-    need_pyarrow,
-    record_cids,
-    schema,
-    to_table,
-)
+from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, need_pyarrow, record_cids, to_table
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from ipfs_kit.ledger.select import Where
+__all__ = ["SCHEMA", "Condition", "SealPolicy", "Segment", "Segments", "leaf_hash", "segment_name"]
 
-SCHEMA: Final = Schema(
-    "segments",
-    1,
-    (
-        """CREATE TABLE ledger_segments(
-            log TEXT NOT NULL, first_index INTEGER NOT NULL, count INTEGER NOT NULL, name TEXT NOT NULL,
-            size INTEGER NOT NULL, sha256 BLOB NOT NULL, manifest BLOB NOT NULL, time_min INTEGER NOT NULL,
-            time_max INTEGER NOT NULL, op_id_min BLOB NOT NULL, op_id_max BLOB NOT NULL,
-            PRIMARY KEY(log, first_index)) WITHOUT ROWID""",
-    ),
-)
-_COLUMNS: Final = "log, first_index, count, name, size, sha256, manifest, time_min, time_max, op_id_min, op_id_max"
+ZSTD_LEVEL: Final = 3
+"""Compression of the records that no stream declares another level for."""
 _ROW_GROUP: Final = 1_024
 """Rows that are read together for one record: about 130 kB, 1 ms; larger groups save 2 % of the disk."""
-_GROUPS_KEPT: Final = 32
-_FILES_KEPT: Final = 8
 _MANIFEST_SUFFIX: Final = ".manifest"
 _MANIFEST_KIND: Final = "ipfs-kit/segment"
 
 Leaves = Callable[[str, int, int], Iterable[bytes]]
 """``leaves(log, start, stop)``: the leaf hashes of the log's tree, as its level-0 tiles hold them."""
-
-
-class Condition(Protocol):
-    """What ``scan`` needs of a condition; ``select`` has the one in use."""
-
-    where: Where
-    columns: list[str]
-
-    def may_hold(self, name: str, low: Any, high: Any) -> bool:
-        """Whether rows between two values of a column can meet it."""
-
-    def mask(self, table: pa.Table) -> pa.Array:
-        """Which rows meet it."""
+Families = Callable[[], Mapping[str, int]]
+"""Compression level by stream, of the streams whose records get files of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,29 +67,8 @@ class SealPolicy:
             raise InvalidInput("a seal policy has 1 to 4 Mi rows, 1 byte to 1 GiB, and an age of 0 s or more")
 
 
-class Segment(NamedTuple):
-    """One registered segment."""
-
-    log: str
-    first_index: int
-    rows: int
-    name: str
-    size: int
-    sha256: bytes
-    manifest: bytes
-    time_min: int
-    time_max: int
-    op_id_min: bytes
-    op_id_max: bytes
-
-    @property
-    def stop(self) -> int:
-        """The index after the last record."""
-        return self.first_index + self.rows
-
-
 class _Span(NamedTuple):
-    """Neighbouring batches that become one segment."""
+    """Neighbouring batches that are sealed together."""
 
     first: int
     stop: int
@@ -133,46 +83,46 @@ def leaf_hash(entry: bytes) -> bytes:
     return sha256(b"\0" + entry).digest()
 
 
-def segment_name(first: int, last: int, digest: bytes) -> str:
-    """``segment_name(0, 9, d)`` is ``000000000000-000000000009-<64 hex digits of d>.parquet``."""
-    return f"{first:012d}-{last:012d}-{digest.hex()}.parquet"
-
-
-class Segments:
-    """Seals, lists and reads the segments of both logs; a ``RecordSource``. Safe to use from any thread.
+class Segments(SegmentReader):
+    """Seals, expires, checks and reads the segments of both logs. Safe to use from any thread.
 
     Args:
         state: ``state.db``, opened with ``SCHEMA`` among its schemas.
         directory: The store's directory.
         leaves: The log's leaf hashes, which sealing compares with; None only for reading.
+        families: Which streams get files of their own; none by default.
     """
 
-    def __init__(self, state: StateDB, directory: str | os.PathLike[str], leaves: Leaves | None = None) -> None:
-        self._state = state
-        self._store = os.fspath(directory)
+    def __init__(
+        self,
+        state: StateDB,
+        directory: str | os.PathLike[str],
+        leaves: Leaves | None = None,
+        families: Families = dict,
+    ) -> None:
+        super().__init__(state, directory)
         self._leaves = leaves
-        self._groups: OrderedDict[tuple[str, int], pa.Table] = OrderedDict()
-        self._files: OrderedDict[str, Any] = OrderedDict()
-        self._guard = threading.Lock()
+        self._families = families
 
     # -- sealing -----------------------------------------------------------------------------------------------------
-
-    def directory(self, log: str) -> str:
-        """Where the segments of a log lie."""
-        return os.path.join(self._store, "ledger", log, "segments")
-
-    def registered(self, log: str | None = None) -> list[Segment]:
-        """Every registered segment in log order."""
-        where, params = ("WHERE log = ?", (log,)) if log is not None else ("", ())
-        rows = self._state.query(
-            f"SELECT {_COLUMNS} FROM ledger_segments {where} ORDER BY log, first_index",  # noqa: S608 - constant columns
-            params,
-        )
-        return [Segment(*row) for row in rows]
 
     def due(self, log: str, policy: SealPolicy, now_ns: int) -> list[tuple[int, int]]:
         """The index ranges that ``seal`` would move now; pure apart from reading."""
         return [(span.first, span.stop) for span in self._spans(log, policy, now_ns)]
+
+    @contextmanager
+    def sealing(self, lock_timeout_s: float = 30.0) -> Iterator[None]:
+        """Keep every other process from sealing and expiring.
+
+        Raises:
+            LockTimeout: Another process is at it.
+        """
+        lease = Lease(self._store, "sealing")
+        try:
+            with lease.acquire(lock_timeout_s):
+                yield
+        finally:
+            lease.close()
 
     def seal(
         self, log: str, policy: SealPolicy, now_ns: int, *, segments_max: int = 1000, lock_timeout_s: float = 30.0
@@ -183,11 +133,11 @@ class Segments:
             log: ``main`` or ``bulk``.
             policy: When a segment is due.
             now_ns: Wall clock, for the age.
-            segments_max: Most segments made by this call.
+            segments_max: Most spans sealed by this call.
             lock_timeout_s: Longest wait for the lease ``sealing``.
 
         Returns:
-            The new segments.
+            The new files.
 
         Raises:
             MissingExtra: pyarrow is not installed; nothing was changed.
@@ -198,15 +148,13 @@ class Segments:
         need_pyarrow()
         if self._leaves is None:
             raise InternalError("segments that were opened for reading cannot seal")
-        lease = Lease(self._store, "sealing")
-        try:
-            with lease.acquire(lock_timeout_s):
-                spans = self._spans(log, policy, now_ns)[:segments_max]
-                if spans:
-                    self._sweep(log)
-                return [self._seal(log, span) for span in spans]
-        finally:
-            lease.close()
+        with self.sealing(lock_timeout_s):
+            spans = self._spans(log, policy, now_ns)[:segments_max]
+            if not spans:
+                return []
+            self.sweep(log)
+            families = self._families()
+            return [segment for span in spans for segment in self._seal(log, span, families)]
 
     def _spans(self, log: str, policy: SealPolicy, now_ns: int) -> list[_Span]:
         state = log_state(self._state, log)
@@ -229,82 +177,80 @@ class Segments:
             spans.append(_span(group))
         return spans
 
-    def _sweep(self, log: str) -> None:
-        """Remove what a crash left between the file and the transaction; the caller holds the lease."""
+    def sweep(self, log: str) -> int:
+        """Remove files that no row names, left by a crash or by an expiry; the caller holds the lease.
+
+        Returns:
+            How many.
+        """
         directory = self.directory(log)
         make_dirs(directory)
         sweep_temporaries(directory)
         known = self.files(log)
-        for name in os.listdir(directory):
-            if name not in known and name.endswith((".parquet", _MANIFEST_SUFFIX)):
-                remove(os.path.join(directory, name))
+        strays = [n for n in os.listdir(directory) if n not in known and n.endswith((".parquet", _MANIFEST_SUFFIX))]
+        for name in strays:
+            remove(os.path.join(directory, name))
+        return len(strays)
 
-    def _seal(self, log: str, span: _Span) -> Segment:
+    def _seal(self, log: str, span: _Span, families: Mapping[str, int]) -> list[Segment]:
         records: list[bytes] = []
         for batch in batches(self._state, log, span.first, span.stop):
             records += batch.records()
-        data = _parquet(to_table(records, span.first))
-        digest = sha256(data).digest()
-        name = segment_name(span.first, span.stop - 1, digest)
-        path = os.path.join(self.directory(log), name)
-        create_idempotent(path, data)
-        self._check_written(log, path, span, records)
+        made: list[Segment] = []
+        for family, level, table in _split(to_table(records, span.first), families):
+            data = _parquet(table, level)
+            digest = sha256(data).digest()
+            name = segment_name(span.first, span.stop - 1, digest)
+            create_idempotent(os.path.join(self.directory(log), name), data)
+            bounds = _bounds_of(span, table) if family else span[2:]
+            made.append(
+                Segment(log, span.first, family, span.stop, table.num_rows, name, len(data), digest, b"", *bounds)
+            )
+        self._check_written(log, span, made, len(records))
         state = log_state(self._state, log)
-        cid, manifest = block(
-            {
-                "kind": _MANIFEST_KIND, "schema": 1, "log": log, "first": span.first, "last": span.stop - 1,
-                "count": len(records), "file": name, "size": len(data), "sha256": digest,
-                "tree": {"size": state.size, "root": state.root},
-            }
-        )  # fmt: skip
-        create_idempotent(os.path.join(self.directory(log), str(cid) + _MANIFEST_SUFFIX), manifest)
-        segment = Segment(log, span.first, len(records), name, len(data), digest, cid.binary, *span[2:])
+        tree = {"size": state.size, "root": state.root}
+        made = [self._described(segment, tree) for segment in made]
         with self._state.transaction() as tx:
             if log_state_in(tx, log).sealed_upto != span.first:
                 raise IntegrityError(
                     f"log {log} was sealed from elsewhere without the lease: run ledger verify", log=log
                 )
-            tx.execute(f"INSERT INTO ledger_segments({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?)", tuple(segment))
+            segment_rows.insert(tx, made)
             drop_tail(tx, log, span.stop)
-        return segment
+        return made
 
-    def _check_written(self, log: str, path: str, span: _Span, records: list[bytes]) -> None:
-        """Read the file back and compare every record's CID with the log before anything is dropped."""
+    def _described(self, segment: Segment, tree: Mapping[str, Any]) -> Segment:
+        """Write the manifest of a file."""
+        cid, manifest = block(
+            {
+                "kind": _MANIFEST_KIND, "schema": 1, "log": segment.log, "family": segment.family,
+                "first": segment.first_index, "last": segment.stop - 1, "count": segment.rows, "file": segment.name,
+                "size": segment.size, "sha256": segment.sha256, "tree": dict(tree),
+            }
+        )  # fmt: skip
+        create_idempotent(os.path.join(self.directory(segment.log), str(cid) + _MANIFEST_SUFFIX), manifest)
+        return segment._replace(manifest=cid.binary)
+
+    def _check_written(self, log: str, span: _Span, made: Sequence[Segment], count: int) -> None:
+        """Read the files back: together they hold every record of the span once, each as the log has it."""
         assert self._leaves is not None
-        made = record_cids(_read_table(path))
         logged = list(self._leaves(log, span.first, span.stop))
-        if len(made) != len(logged) or len(made) != len(records):
+        seen = bytearray(len(logged))
+        for segment in made:
+            table = read_table(os.path.join(self.directory(log), segment.name))
+            for index, cid in zip(table[INDEX].to_pylist(), record_cids(table), strict=True):
+                at = index - span.first
+                if not 0 <= at < len(logged) or seen[at] or leaf_hash(cid) != logged[at]:
+                    raise IntegrityError(
+                        f"record {index} of log {log} does not match its leaf; nothing was dropped: run verify",
+                        log=log,
+                        index=index,
+                    )
+                seen[at] = 1
+        if not all(seen) or len(seen) != count:
             raise IntegrityError(
-                f"{path} holds {len(made)} records, the log {len(logged)}: nothing was dropped", log=log
+                f"the files hold {sum(seen)} of {count} records, the log {len(logged)}: nothing was dropped", log=log
             )
-        for at, (cid, leaf) in enumerate(zip(made, logged, strict=True)):
-            if leaf_hash(cid) != leaf:
-                raise IntegrityError(
-                    f"record {span.first + at} of log {log} does not match its leaf; nothing was dropped: run verify",
-                    log=log,
-                    index=span.first + at,
-                )
-
-    def prune(self, log: str, upto: int) -> int:
-        """Remove whole segments that end at or before ``upto``: their records are not kept any more, their proofs are.
-
-        Returns:
-            How many segments were removed.
-        """
-        lease = Lease(self._store, "sealing")
-        try:
-            with lease.acquire(self._state.lock_timeout_s):
-                doomed = [segment for segment in self.registered(log) if segment.stop <= upto]
-                with self._state.transaction() as tx:
-                    for segment in doomed:
-                        tx.execute("DELETE FROM ledger_segments WHERE log = ? AND first_index = ?", segment[:2])
-                self._sweep(log)
-        finally:
-            lease.close()
-        with self._guard:
-            self._groups.clear()
-            self._files.clear()
-        return len(doomed)
 
     # -- checking ----------------------------------------------------------------------------------------------------
 
@@ -333,12 +279,21 @@ class Segments:
                 fault = self._manifest_fault(segment)
                 if fault:
                     yield path, fault
-                if deep and self._leaves is not None:
-                    made = [leaf_hash(cid) for cid in record_cids(_read_table(path))]
-                    if made != list(self._leaves(log, segment.first_index, segment.stop)):
-                        yield path, "its records do not match the log's leaves"
+                if deep and self._leaves is not None and not self._matches(segment, path):
+                    yield path, "its records do not match the log's leaves"
             except (OSError, IntegrityError, StorageFailed) as exc:
                 yield path, f"cannot be read: {exc}"
+
+    def _matches(self, segment: Segment, path: str) -> bool:
+        assert self._leaves is not None
+        table = read_table(path)
+        logged = list(self._leaves(segment.log, segment.first_index, segment.stop))
+        indices = [index - segment.first_index for index in table[INDEX].to_pylist()]
+        return (
+            len(indices) == segment.rows
+            and all(0 <= at < len(logged) for at in indices)
+            and [leaf_hash(cid) for cid in record_cids(table)] == [logged[at] for at in indices]
+        )
 
     def _manifest_fault(self, segment: Segment) -> str | None:
         cid = CID(segment.manifest)
@@ -349,187 +304,10 @@ class Segments:
             manifest = decode(data)
         except KitError as exc:
             return f"its manifest is damaged: {exc}"
-        stated = (manifest["log"], manifest["first"], manifest["count"], manifest["file"], manifest["sha256"])
-        return None if stated == (*segment[:4], segment.sha256) else "its manifest names something else"
-
-    # -- reading -----------------------------------------------------------------------------------------------------
-
-    def record(self, log: str, index: int) -> bytes | None:
-        """The encoded record, or None when it is not kept any more."""
-        segment = self._holding(log, index)
-        if segment is None:
-            return None
-        group, at = divmod(index - segment.first_index, self._group_rows(segment))
-        return from_table(self._group(segment, group).slice(at, 1))[0]
-
-    def records(self, log: str, start: int, stop: int) -> Iterator[tuple[int, bytes | None]]:
-        """Every index in ``[start, stop)`` in order with its encoded record or None."""
-        index = start
-        while index < stop:
-            segment = self._holding(log, index)
-            if segment is None:
-                yield index, None
-                index += 1
-                continue
-            rows = self._group_rows(segment)
-            group, at = divmod(index - segment.first_index, rows)
-            count = min(stop, segment.stop, index - at + rows) - index
-            yield from enumerate(from_table(self._group(segment, group).slice(at, count)), index)
-            index += count
-
-    def find(self, log: str, op_id: bytes) -> list[int]:
-        """Indices of the records with an op id: none, one, or intent and outcome."""
-        rows = self._state.query(
-            f"SELECT {_COLUMNS} FROM ledger_segments "  # noqa: S608 - constant columns
-            "WHERE log = ? AND op_id_min <= ? AND op_id_max >= ? ORDER BY first_index",
-            (log, op_id, op_id),
-        )
-        found: list[int] = []
-        for segment in (Segment(*row) for row in rows):
-            found += self._find_in(segment, op_id)
-        return found
-
-    def _find_in(self, segment: Segment, op_id: bytes) -> list[int]:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        file = self._file(segment)
-        column = schema().get_field_index("op_id")
-        found: list[int] = []
-        with _translated(segment.name):
-            for group in range(file.metadata.num_row_groups):
-                bounds = file.metadata.row_group(group).column(column).statistics
-                pruned = bounds is not None and bounds.has_min_max and not bounds.min <= op_id <= bounds.max
-                if pruned and not _has_raw(file, group):
-                    continue
-                table = self._group(segment, group)
-                mask = pc.fill_null(pc.equal(table["op_id"], pa.scalar(op_id, pa.binary(16))), False)
-                found += table[INDEX].filter(mask).to_pylist()
-                if table["raw"].null_count < table.num_rows:
-                    kept = zip(table[INDEX].to_pylist(), table["raw"].to_pylist(), strict=True)
-                    found += [index for index, data in kept if data is not None and data[4:20] == op_id]
-        return sorted(found)
-
-    def index_at_time(self, log: str, time_ns: int) -> int | None:
-        """The largest index whose recorded time is at or before a time."""
-        rows = self._state.query(
-            f"SELECT {_COLUMNS} FROM ledger_segments WHERE log = ? AND time_min <= ? "  # noqa: S608 - constant columns
-            "ORDER BY first_index DESC",
-            (log, time_ns),
-        )
-        if not rows:
-            return None
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
-        for segment in (Segment(*row) for row in rows):
-            with _translated(segment.name):
-                table = self._file(segment).read(columns=[INDEX, "time_ns"])
-                mask = pc.fill_null(pc.less_equal(table["time_ns"].cast(pa.int64()), time_ns), False)
-                indices = table[INDEX].filter(mask)
-            if len(indices):
-                return int(indices[-1].as_py())
-        return None
-
-    def scan(
-        self, log: str, condition: Condition, start: int, stop: int, *, newest_first: bool = False
-    ) -> Iterator[pa.Table]:
-        """Rows of ``[start, stop)`` that meet a condition, as tables of at most a row group each.
-
-        Args:
-            log: ``main`` or ``bulk``.
-            condition: Judges row groups by their statistics and rows by some of their columns.
-            start: First index.
-            stop: Index after the last.
-            newest_first: Later tables first; within a table rows stay in order.
-        """
-        import pyarrow.compute as pc
-
-        rows = self._state.query(
-            f"SELECT {_COLUMNS} FROM ledger_segments WHERE log = ? AND first_index < ? "  # noqa: S608 - constant columns
-            "AND first_index + count > ? ORDER BY first_index",
-            (log, stop, start),
-        )
-        found = [Segment(*row) for row in rows]
-        for segment in reversed(found) if newest_first else found:
-            if not condition.where.within(segment.time_min, segment.time_max):
-                continue
-            file = self._file(segment)
-            groups = range(file.metadata.num_row_groups)
-            for group in reversed(groups) if newest_first else groups:
-                if not _may_hold(file, group, condition):
-                    continue
-                with self._guard, _translated(segment.name):
-                    narrow = file.read_row_group(group, columns=condition.columns, use_threads=False)
-                mask = condition.mask(narrow)
-                index = narrow[INDEX]
-                mask = pc.and_(mask, pc.and_(pc.greater_equal(index, start), pc.less(index, stop)))
-                if pc.any(mask).as_py():
-                    yield self._group(segment, group).filter(mask)
-
-    def _holding(self, log: str, index: int) -> Segment | None:
-        rows = self._state.query(
-            f"SELECT {_COLUMNS} FROM ledger_segments WHERE log = ? AND first_index <= ? "  # noqa: S608 - constant columns
-            "ORDER BY first_index DESC LIMIT 1",
-            (log, index),
-        )
-        segment = Segment(*rows[0]) if rows else None
-        return segment if segment is not None and index < segment.stop else None
-
-    def _file(self, segment: Segment) -> Any:
-        with self._guard:
-            file = self._files.get(segment.name)
-        if file is not None:
-            return file
-        import pyarrow.parquet as pq
-
-        path = os.path.join(self.directory(segment.log), segment.name)
-        with _translated(path):
-            file = pq.ParquetFile(path, read_dictionary=list(DICTIONARY_NAMES))
-        with self._guard:
-            self._files[segment.name] = file
-            while len(self._files) > _FILES_KEPT:
-                self._files.popitem(last=False)
-        return file
-
-    def _group_rows(self, segment: Segment) -> int:
-        """Rows of every row group of a segment but its last, as its writer chose."""
-        rows: int = self._file(segment).metadata.row_group(0).num_rows
-        return rows
-
-    def _group(self, segment: Segment, group: int) -> pa.Table:
-        key = (segment.name, group)
-        with self._guard:
-            if key in self._groups:
-                self._groups.move_to_end(key)
-                return self._groups[key]
-        need_pyarrow()
-        file = self._file(segment)
-        # The file object keeps one position: two threads must not read through it at once.
-        with self._guard, _translated(segment.name):
-            table = file.read_row_group(group, use_threads=False)
-            self._groups[key] = table
-            while len(self._groups) > _GROUPS_KEPT:
-                self._groups.popitem(last=False)
-        return table
-
-
-def _may_hold(file: Any, group: int, condition: Condition) -> bool:
-    if _has_raw(file, group):
-        return True
-    row_group = file.metadata.row_group(group)
-    for at in range(row_group.num_columns):
-        column = row_group.column(at)
-        name = column.path_in_schema
-        if name not in condition.columns or name in (INDEX, RAW):
-            continue
-        bounds = column.statistics
-        if bounds is None or not bounds.has_min_max:
-            continue
-        low, high = (bounds.min_raw, bounds.max_raw) if name == "time_ns" else (bounds.min, bounds.max)
-        if not condition.may_hold(name, low, high):
-            return False
-    return True
+        names = ("log", "first", "family", "count", "file", "sha256")
+        stated = tuple(manifest.get(name) for name in names)
+        meant = (*segment[:3], segment.rows, segment.name, segment.sha256)
+        return None if stated == meant else "its manifest names something else"
 
 
 def _span(group: list[tuple[Any, ...]]) -> _Span:
@@ -540,25 +318,36 @@ def _span(group: list[tuple[Any, ...]]) -> _Span:
     )  # fmt: skip
 
 
-class _translated:  # noqa: N801 - reads as the context manager it is
-    """Turn what pyarrow raises on damaged bytes into our error."""
+def _split(table: pa.Table, families: Mapping[str, int]) -> Iterator[tuple[str, int, pa.Table]]:
+    """A span's records by family, with the compression level of each; records kept raw stay with the family ''."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
 
-    def __init__(self, path: str) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, value: BaseException | None, trace: object) -> None:
-        import pyarrow as pa
-
-        if isinstance(value, FileNotFoundError):
-            raise IntegrityError(f"segment {self._path} is missing: run ledger verify", path=self._path) from value
-        if isinstance(value, (OSError, pa.ArrowException)):
-            raise IntegrityError(f"segment {self._path} cannot be read: {value}; run ledger verify") from value
+    streams = table["stream"].combine_chunks()
+    present = sorted(set(pc.unique(streams).to_pylist()) & families.keys())
+    if not present:
+        yield "", ZSTD_LEVEL, table
+        return
+    apart = pc.fill_null(pc.is_in(streams, value_set=pa.array(present, pa.string())), False)
+    if not pc.all(apart).as_py():
+        yield "", ZSTD_LEVEL, table.filter(pc.invert(apart))
+    for family in present:
+        yield family, families[family], table.filter(pc.fill_null(pc.equal(streams, family), False))
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _bounds_of(span: _Span, table: pa.Table) -> tuple[int, int, bytes, bytes]:
+    """Span of times and op ids of one family's records."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    times = pc.min_max(table["time_ns"].cast(pa.int64())).as_py()
+    op_ids = pc.min_max(table["op_id"].cast(pa.binary())).as_py()
+    if None in times.values() or None in op_ids.values():
+        return span[2:]
+    return times["min"], times["max"], op_ids["min"], op_ids["max"]
+
+
+def _parquet(table: pa.Table, level: int) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -567,6 +356,7 @@ def _parquet(table: pa.Table) -> bytes:
         table,
         sink,
         compression="zstd",
+        compression_level=level,
         row_group_size=_ROW_GROUP,
         use_dictionary=list(DICTIONARY_NAMES),
         column_encoding={INDEX: "DELTA_BINARY_PACKED", "time_ns": "DELTA_BINARY_PACKED"},
@@ -574,17 +364,3 @@ def _parquet(table: pa.Table) -> bytes:
     )
     data: bytes = sink.getvalue().to_pybytes()
     return data
-
-
-def _read_table(path: str) -> pa.Table:
-    need_pyarrow()
-    import pyarrow.parquet as pq
-
-    with _translated(path), pq.ParquetFile(path, read_dictionary=list(DICTIONARY_NAMES)) as file:
-        return file.read(use_threads=False)
-
-
-def _has_raw(file: Any, group: int) -> bool:
-    row_group = file.metadata.row_group(group)
-    bounds = row_group.column(row_group.num_columns - 1).statistics
-    return bounds is None or not bounds.has_null_count or bounds.null_count < row_group.num_rows

@@ -9,8 +9,10 @@ that meet it.
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import cbrrr
@@ -160,12 +162,17 @@ def _decoded(data: bytes) -> list[Any]:
 def _in_segments(
     segments: Segments, log: str, where: Where, start: int, stop: int, newest_first: bool
 ) -> Iterator[tuple[int, bytes]]:
-    for table in segments.scan(log, _Columns(where), start, stop, newest_first=newest_first):
-        indices = table[INDEX].to_pylist()
-        rows = list(zip(indices, from_table(table), strict=True))
+    for files in segments.scan(log, _Columns(where), start, stop, newest_first=newest_first):
+        parts = [_rows_of(tables, where, newest_first) for tables in files]
+        yield from parts[0] if len(parts) == 1 else heapq.merge(*parts, key=itemgetter(0), reverse=newest_first)
+
+
+def _rows_of(tables: Iterator[pa.Table], where: Where, newest_first: bool) -> Iterator[tuple[int, bytes]]:
+    names = [(_AT[name], value) for name, value in where.wanted()]
+    for table in tables:
+        rows = list(zip(table[INDEX].to_pylist(), from_table(table), strict=True))
         if table[RAW].null_count < table.num_rows:
             # Records kept as raw bytes have no columns to judge by.
-            names = [(_AT[name], value) for name, value in where.wanted()]
             raw = table[RAW].is_null().to_pylist()
             rows = [row for row, judged in zip(rows, raw, strict=True) if judged or _meets(row[1], names, where)]
         yield from reversed(rows) if newest_first else rows

@@ -200,7 +200,9 @@ class LedgerSql:
         tails: list[Any] = []
         with self._guard, self._state.snapshot() as view:
             for log in LOGS:
-                names = view.query("SELECT name FROM ledger_segments WHERE log = ? ORDER BY first_index", (log,))
+                names = view.query(
+                    "SELECT name FROM ledger_segments WHERE log = ? ORDER BY first_index, family", (log,)
+                )
                 files[log] = [os.path.join(self._directory, "ledger", log, "segments", name) for (name,) in names]
                 tails.append(self._tail(view, log))
         table = pa.concat_tables(tails)

@@ -21,6 +21,7 @@ from typing import Any, Final, cast
 from ipfs_kit.errors import IntegrityError, KitError
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ledger._verify_files import Faults, FilesCheck, read_file, split_payload
+from ipfs_kit.ledger._verify_gaps import Gaps, Named, names_of
 from ipfs_kit.ledger.check import Head, read_note
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -108,9 +109,10 @@ def _verify_once(
     total = sum(row[0] for row in query("SELECT next_index FROM ledger_logs"))
     done = unkept = 0
     older = _read_older(against, vkeys, faults)
+    named: Named = set()
     bulk_head: tuple[int, bytes] | None = None
     for log in _LOGS:
-        check = _LogCheck(os.path.join(directory, log), log, query, sealed, faults)
+        check = _LogCheck(os.path.join(directory, log), log, query, sealed, faults, named)
         head = check.read_head(vkeys[log])
         if log == "main" and head is not None:
             bulk_head = check.bulk_root(head)
@@ -146,7 +148,9 @@ def _read_older(against: Sequence[str], vkeys: Mapping[str, str], faults: Faults
 class _LogCheck:
     """Verifies one log."""
 
-    def __init__(self, directory: str, log: str, query: Query, sealed: Sealed | None, faults: Faults) -> None:
+    def __init__(
+        self, directory: str, log: str, query: Query, sealed: Sealed | None, faults: Faults, named: Named
+    ) -> None:
         self.log = log
         self.records = 0
         self.unkept = 0
@@ -154,6 +158,7 @@ class _LogCheck:
         self._query = query
         self._sealed = sealed
         self._faults = faults
+        self._named = named
         self._wanted: dict[int, list[tuple[bytes, str]]] = {}
         # Read before the state row: a publisher moves the row first and the checkpoint after it.
         self._note = read_file(os.path.join(directory, "checkpoint"), 1 << 18)
@@ -213,12 +218,16 @@ class _LogCheck:
         sizes = sorted(self._wanted)
         self._check_root(0, sha256(b"").digest())
         pending = [size for size in sizes if size > 0]
+        gaps = Gaps(self._query, self.log, state.sealed_upto)
         for base, records in self._chunks():
             leaves = files.check_chunk(base, records)
             while pending and pending[0] <= base + len(leaves):
                 self._check_root(pending[0], files.tree.root_with(leaves[: pending[0] - base]))
                 pending.pop(0)
             files.take(base, leaves)
+            gaps.take(base, records)
+            if self.log == "main":
+                self._named.update(names_of(records))
             self.records += sum(record is not None for record in records)
             self.unkept += sum(record is None for record in records)
             if progress is not None:
@@ -228,6 +237,8 @@ class _LogCheck:
                 self._faults.add(
                     f"log {self.log}", f"has {state.next_index} records but {who} covers {size}: it was truncated"
                 )
+        for what in gaps.faults(self._named):
+            self._faults.add(f"log {self.log}", what)
         files.check_names()
 
     def _check_root(self, size: int, root: bytes) -> None:

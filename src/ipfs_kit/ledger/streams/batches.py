@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipfs_kit.durable import StateDB, create_idempotent, make_dirs
 from ipfs_kit.durable.files import remove, sweep_temporaries
-from ipfs_kit.errors import IntegrityError, KitError, NotFound
+from ipfs_kit.errors import IntegrityError, NotFound
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import merkle
@@ -305,16 +305,3 @@ def _is_intent(data: bytes) -> bool:
 
 def _digest(data: bytes) -> bytes:
     return sha256(data).digest()
-
-
-def settings_of(state: StateDB, stream: str) -> dict[str, Any]:
-    """The settings stored for a stream; empty when it runs on its declaration.
-
-    Raises:
-        KitError: They do not decode.
-    """
-    rows = state.query("SELECT settings FROM stream_settings WHERE stream = ?", (stream,))
-    found = dag_cbor.decode(rows[0][0]) if rows else {}
-    if not isinstance(found, dict):
-        raise KitError(f"the settings of stream {stream} are damaged: set them again with 'ipfs-kit stream configure'")
-    return found

@@ -41,6 +41,8 @@ class Stream:
         batch_rows: Records that make a batch.
         batch_age_s: Age after which fewer make one.
         zstd_level: Compression of its sealed segments, 1 to 22.
+        keep_bytes: The oldest sealed records may expire while all of them take more bytes than this; None sets no limit.
+        keep_ops: The oldest sealed records may expire while at least this many stay; None sets no limit.
     """
 
     name: str
@@ -53,6 +55,8 @@ class Stream:
     batch_rows: int = 100
     batch_age_s: float = 3_600.0
     zstd_level: int = 3
+    keep_bytes: int | None = None
+    keep_ops: int | None = None
 
     @cached_property
     def fields(self) -> dict[str, Any]:
