@@ -112,6 +112,8 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "store.gc": {}, "store.verify": {}, "store.repair": {}, "ledger.tail": {}, "ledger.show": {"op": "0"},
     "ledger.sql": {"query": "SELECT 1"}, "ledger.prove": {"op": "0"}, "ledger.check_proof": {"proof": "p"}, "ledger.verify": {},
     "ledger.checkpoint": {}, "ledger.vkey": {}, "ledger.seal": {}, "system.upgrade": {},
+    "stream.configure": {"stream": "s"}, "ledger.hold_add": {"reason": "r"},
+    "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
     "stream.append": {"stream": "s", "events": []}, "stream.flush": {"stream": "s"}, "stream.batches": {"stream": "s"},
     "stream.load": {"cid": CID_TEXT}, "stream.query": {"stream": "s"}, "stream.note": {"name": "mcp.x"},
 }  # fmt: skip
@@ -430,7 +432,7 @@ def test_no_sequence_of_calls_returns_what_lies_outside(scopes: list[str], store
     principal = Principal("prober", frozenset(scopes))
     ran = {"allowed": 0, "refused": 0}
 
-    @settings(max_examples=45)
+    @settings(max_examples=90)
     @given(st.lists(_calls(store), min_size=1, max_size=20))
     def probe(calls: list[tuple[str, dict[str, Any]]]) -> None:
         for name, arguments in calls:

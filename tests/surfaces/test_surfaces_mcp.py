@@ -63,6 +63,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     kit.pin.add(cid)
     kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
     batch = str(kit.stream.flush("alerts").cid)
+    hold = kit.ledger.hold_add("case 6").id
     return {
         "block_get": {"cid": cid},
         "block_put": {"data": "aGVsbG8="},
@@ -120,6 +121,9 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "stream_load": {"cid": batch},
         "stream_query": {"stream": "health"},
         "stream_note": {"name": "mcp.daemon.start"},
+        "stream_configure": {"stream": "health", "keep_ops": 1000},
+        "ledger_hold_add": {"reason": "case 7"},
+        "ledger_hold_release": {"hold": hold},
     }
 
 

@@ -19,6 +19,8 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 TOOLSETS = ("store", "block", "dag", "car", "pin", "bucket", "files", "versions", "ledger", "stream", "system")
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
+PARTS: Mapping[str, tuple[str, ...]] = {"ledger": ("ledger", "retention"), "stream": ("stream", "settings")}
+"""Modules that hold a toolset's operations, where they are several."""
 
 
 class Mode(StrEnum):
@@ -204,7 +206,8 @@ class Catalogue(Mapping[str, Operation]):
         return [found for found in _declared.values() if found.toolset == name]
 
     def _load(self, toolset: str) -> None:
-        importlib.import_module(f"ipfs_kit.operations.toolsets.{toolset}")
+        for module in PARTS.get(toolset, (toolset,)):
+            importlib.import_module(f"ipfs_kit.operations.toolsets.{module}")
 
     def _load_all(self) -> None:
         if self._all_loaded:

@@ -1,4 +1,4 @@
-"""Work done beside the calls of a long-lived process: snapshots of idle sessions, sealing of full tails.
+"""Work done beside the calls of a long-lived process: snapshots, batches by age, sealing, expiry.
 
 Sealing is CPU-bound Python, so it runs in a process of its own (decision 11); killed at any moment, it leaves the
 records where they were.
@@ -14,8 +14,11 @@ import time
 from typing import TYPE_CHECKING
 
 from ipfs_kit.errors import KitError
+from ipfs_kit.ledger import record_holds, retention
 from ipfs_kit.ledger.record import LOGS
 from ipfs_kit.ledger.segments import SealPolicy
+from ipfs_kit.ledger.streams.settings import streams_in_force
+from ipfs_kit.operations.batching import Batcher
 
 if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
@@ -24,6 +27,10 @@ _log = logging.getLogger(__name__)
 
 INTERVAL_S = 5.0
 """How often a process looks for idle sessions and full tails."""
+EXPIRY_FIRST_S = 60.0
+"""How long after its start a process first looks for records beyond the limits of their streams."""
+EXPIRY_INTERVAL_S = 3_600.0
+"""And how often from then on."""
 STOP_S = 10.0
 """How long a sealing process may take to end when its store is closed."""
 
@@ -42,6 +49,8 @@ class Maintenance:
         self._stop = threading.Event()
         self._sealer: subprocess.Popen[bytes] | None = None
         self._can_seal = True
+        self._batcher = Batcher(engine)
+        self._expiry_at = time.monotonic() + EXPIRY_FIRST_S
         self._thread = threading.Thread(target=self._run, name="ipfs-kit-maintenance", daemon=True)
 
     def start(self) -> None:
@@ -68,6 +77,7 @@ class Maintenance:
                     continue
                 self._engine.keep_reserve()
                 self._engine.buckets.checkpoint()
+                self._batcher.run(time.time_ns())
                 self._seal_if_due()
             except KitError as error:
                 if self._engine.failed:
@@ -82,16 +92,32 @@ class Maintenance:
             self._can_seal = self._sealer.returncode == 0
             self._sealer = None
         segments = self._engine.ledger.segments
-        if self._can_seal and any(segments.due(log, self._policy, time.time_ns()) for log in LOGS):
-            command = [sys.executable, "-m", "ipfs_kit.operations.maintenance", str(self._engine.path)]
+        expiry = time.monotonic() >= self._expiry_at and self._expiry_due()
+        if expiry or (self._can_seal and any(segments.due(log, self._policy, time.time_ns()) for log in LOGS)):
+            command = [
+                sys.executable,
+                "-m",
+                "ipfs_kit.operations.maintenance",
+                str(self._engine.path),
+                *(["expire"] if expiry else []),
+            ]
             self._sealer = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
+    def _expiry_due(self) -> bool:
+        """Whether anything may expire now; asked once an interval."""
+        self._expiry_at = time.monotonic() + EXPIRY_INTERVAL_S
+        engine, now_ns = self._engine, time.time_ns()
+        holds = record_holds.active(engine.state, now_ns)
+        found = retention.plan(engine.ledger.segments.registered(), streams_in_force(engine.state), holds, now_ns)
+        return any(verdict.hold is None for verdict in found)
 
-def seal_due(path: str) -> int:
-    """Seal what is due in a store; the body of the sealing process.
+
+def seal_due(path: str, *, expire: bool = False) -> int:
+    """Seal what is due in a store, and let expire what may; the body of the sealing process.
 
     Args:
         path: The store's directory.
+        expire: Whether to call ``ledger.expire`` as well.
 
     Returns:
         Exit status: 0, or 1 when sealing is not possible now.
@@ -105,8 +131,13 @@ def seal_due(path: str) -> int:
         except KitError as error:
             _log.warning("sealing stopped: %s", error.message)
             return 1
+        try:
+            while expire and kit.call("ledger.expire").value.more:
+                continue
+        except KitError as error:
+            _log.warning("what is beyond its limits stays for now: %s", error.message)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(seal_due(sys.argv[1]))
+    sys.exit(seal_due(sys.argv[1], expire="expire" in sys.argv[2:]))

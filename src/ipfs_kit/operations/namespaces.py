@@ -37,6 +37,8 @@ if TYPE_CHECKING:
         VkeyInfo,
     )
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
+    from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
+    from ipfs_kit.operations.toolsets.settings import StreamSettings
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
     from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
@@ -862,12 +864,66 @@ class Ledger(Namespace):
         found: SealInfo = self._call("ledger.seal", {"log": log})
         return found
 
+    def expire(self, stream: str | None = None, *, dry_run: bool = False) -> Expiry:
+        """Remove sealed records that are beyond the limits of their streams, whole files at a time, oldest first.
+
+        What went stays named in the record of this call; `ledger verify` accepts exactly that, and old proofs still verify.
+
+        Args:
+            stream: Only this stream; all that have limits when left out.
+            dry_run: Only say what would expire.
+        """
+        found: Expiry = self._call("ledger.expire", {"stream": stream, "dry_run": dry_run})
+        return found
+
+    def hold_add(
+        self,
+        reason: str,
+        *,
+        stream: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        lapses: float | None = None,
+    ) -> HoldInfo:
+        """Forbid that records of a stream and range of time expire or are erased.
+
+        Args:
+            reason: Why, shown to whoever is refused.
+            stream: The stream to keep; all when left out.
+            since: Keep records made at or after, seconds since 1970.
+            until: Keep records made before, seconds since 1970.
+            lapses: When the hold lapses, seconds since 1970; never when left out.
+        """
+        found: HoldInfo = self._call(
+            "ledger.hold_add", {"reason": reason, "stream": stream, "since": since, "until": until, "lapses": lapses}
+        )
+        return found
+
+    def hold_list(self, *, limit: int = 100, cursor: int | None = None) -> HoldPage:
+        """List the holds on records, lapsed ones included.
+
+        Args:
+            limit: Most holds to return.
+            cursor: Continue after this cursor.
+        """
+        found: HoldPage = self._call("ledger.hold_list", {"limit": limit, "cursor": cursor})
+        return found
+
+    def hold_release(self, hold: int) -> HoldInfo:
+        """Release a hold on records.
+
+        Args:
+            hold: Number of the hold.
+        """
+        found: HoldInfo = self._call("ledger.hold_release", {"hold": hold})
+        return found
+
 
 class Stream(Namespace):
     """Operations of the toolset ``stream``."""
 
     def list(self) -> StreamList:
-        """List the streams with the fields of their events."""
+        """List the streams with the fields of their events and the settings in force."""
         found: StreamList = self._call("stream.list", {})
         return found
 
@@ -977,6 +1033,45 @@ class Stream(Namespace):
                 "oldest_first": oldest_first,
                 "limit": limit,
                 "cursor": cursor,
+            },
+        )
+        return found
+
+    def configure(
+        self,
+        stream: str,
+        *,
+        batch_rows: int | None = None,
+        batch_age_s: float | None = None,
+        keep_s: float | None = None,
+        keep_bytes: int | None = None,
+        keep_ops: int | None = None,
+        zstd_level: int | None = None,
+    ) -> StreamSettings:
+        """Change settings of a stream, what is left out stays; return all of them as they are now.
+
+        Limits hold for records sealed from now on: a stream gets files of its own once it has a limit. What they let go is
+        removed by `ledger expire`, which a running process calls every hour.
+
+        Args:
+            stream: The stream.
+            batch_rows: Records that make a batch.
+            batch_age_s: Seconds after which waiting records are batched.
+            keep_s: Seconds after which sealed records may expire; 0 keeps them.
+            keep_bytes: Bytes of sealed records beyond which the oldest may expire; 0: no limit.
+            keep_ops: Sealed records that stay when the oldest expire; 0: no limit.
+            zstd_level: Compression of sealed records, 1 to 22.
+        """
+        found: StreamSettings = self._call(
+            "stream.configure",
+            {
+                "stream": stream,
+                "batch_rows": batch_rows,
+                "batch_age_s": batch_age_s,
+                "keep_s": keep_s,
+                "keep_bytes": keep_bytes,
+                "keep_ops": keep_ops,
+                "zstd_level": zstd_level,
             },
         )
         return found

@@ -13,6 +13,7 @@ from ipfs_kit.ledger import Draft, Record, Where
 from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, INTENT, LOGS, MAIN, new_op_id
 from ipfs_kit.ledger.streams.batches import Flushed
 from ipfs_kit.ledger.streams.registry import APPEND, STREAMS, Stream, stream_named
+from ipfs_kit.ledger.streams.settings import streams_in_force
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import CATALOGUE, TOOLSETS, Mode, operation
 from ipfs_kit.operations.context import Context
@@ -44,6 +45,8 @@ class StreamInfo:
         batch_age_s: Age in seconds after which fewer make one.
         keep_s: Seconds after which sealed records may expire; None keeps them.
         zstd_level: Compression of its sealed records.
+        keep_bytes: Bytes of sealed records beyond which the oldest may expire; None sets no limit.
+        keep_ops: Sealed records that stay when the oldest expire; None sets no limit.
     """
 
     name: str
@@ -55,19 +58,21 @@ class StreamInfo:
     batch_age_s: float
     keep_s: float | None
     zstd_level: int
+    keep_bytes: int | None = None
+    keep_ops: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamList:
-    """All declared streams."""
+    """All declared and configured streams."""
 
     streams: list[StreamInfo]
 
 
 @operation("stream.list", Mode.READ, "stream:read", places=Nowhere("the declarations of streams"))
 def stream_list(ctx: Context) -> StreamList:
-    """List the streams with the fields of their events."""
-    return StreamList([_info(stream) for stream in STREAMS.values()])
+    """List the streams with the fields of their events and the settings in force."""
+    return StreamList([_info(stream) for stream in streams_in_force(ctx.engine.state).values()])
 
 
 def _info(stream: Stream) -> StreamInfo:
@@ -81,6 +86,8 @@ def _info(stream: Stream) -> StreamInfo:
         stream.batch_age_s,
         stream.keep_s,
         stream.zstd_level,
+        stream.keep_bytes,
+        stream.keep_ops,
     )
 
 
