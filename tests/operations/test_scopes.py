@@ -113,7 +113,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "ledger.sql": {"query": "SELECT 1"}, "ledger.prove": {"op": "0"}, "ledger.check_proof": {"proof": "p"}, "ledger.verify": {},
     "ledger.checkpoint": {}, "ledger.vkey": {}, "ledger.seal": {}, "system.upgrade": {},
     "stream.configure": {"stream": "s"}, "ledger.hold_add": {"reason": "r"},
-    "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
+    "ledger.erase": {"subject": "s"}, "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
     "stream.append": {"stream": "s", "events": []}, "stream.flush": {"stream": "s"}, "stream.batches": {"stream": "s"},
     "stream.load": {"cid": CID_TEXT}, "stream.query": {"stream": "s"}, "stream.note": {"name": "mcp.x"},
 }  # fmt: skip

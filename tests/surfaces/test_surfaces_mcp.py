@@ -63,7 +63,9 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     kit.pin.add(cid)
     kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
     batch = str(kit.stream.flush("alerts").cid)
-    hold = kit.ledger.hold_add("case 6").id
+    kit.ledger.hold_add("case 5", stream="alerts")
+    hold = kit.ledger.hold_add("case 6", stream="wal").id
+    kit.stream.append("audit", events=[{"event_type": "user", "action": "made", "user_id": "someone"}])
     return {
         "block_get": {"cid": cid},
         "block_put": {"data": "aGVsbG8="},
@@ -122,8 +124,9 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "stream_query": {"stream": "health"},
         "stream_note": {"name": "mcp.daemon.start"},
         "stream_configure": {"stream": "health", "keep_ops": 1000},
-        "ledger_hold_add": {"reason": "case 7"},
+        "ledger_hold_add": {"reason": "case 7", "stream": "wal"},
         "ledger_hold_release": {"hold": hold},
+        "ledger_erase": {"subject": "someone"},
     }
 
 

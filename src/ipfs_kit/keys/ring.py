@@ -156,6 +156,11 @@ class KeyRing:
                 return found
         return self._subject_slow(name)
 
+    def find_subject(self, name: str) -> str | None:
+        """The surrogate id of a person's name; None when there is none, and none is made."""
+        with self._held() as ring:
+            return ring.find(name)
+
     def subject_name(self, surrogate: str) -> str | None:
         """The name behind a surrogate id; None when it was destroyed or never existed."""
         entry = self._entry(surrogate)

@@ -111,7 +111,9 @@ class _Call:
                 effect = self.once.around(effect)
         ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
         try:
-            receipt: Receipt = ticket.receipt() if draft.ack == BUFFERED else ticket.result()
+            # With an effect it is always durable, so its receipt comes from the commit.
+            buffered = draft.ack == BUFFERED and effect is None
+            receipt: Receipt = ticket.receipt() if buffered else ticket.result()
         except Stale:
             self.recorded = False
             raise

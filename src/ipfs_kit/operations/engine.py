@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
+    from ipfs_kit.ledger.erasure import Erasure
     from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
@@ -178,6 +179,21 @@ class Engine:
         return StreamBatches(self.ledger, self.state, self.clock)
 
     @cached_property
+    def erasure(self) -> Erasure:
+        """Everything that forgets a person; whoever keeps something personal registers here."""
+        from ipfs_kit.ledger.erasure import Erasure, FileScan, IdempotencyRows, KeyOf
+
+        return Erasure([KeyOf(self.keys), IdempotencyRows(self.state), _ActorCache(self), FileScan(self.path)])
+
+    def forget_actor(self, surrogate: str) -> int:
+        """Drop a caller's name from memory; how many entries went."""
+        with self._guard:
+            names = [name for name, found in self._actors.items() if found == surrogate]
+            for name in names:
+                del self._actors[name]
+        return len(names)
+
+    @cached_property
     def sql(self) -> Any:
         """SQL over the ledger; starts its sandbox on first use."""
         from ipfs_kit.ledger.sql import LedgerSql
@@ -211,6 +227,27 @@ class Engine:
                 error = error or exc
         if error is not None:
             raise error
+
+
+class _ActorCache:
+    """The names of callers in an engine's memory, as something that forgets a person.
+
+    Args:
+        engine: The engine.
+    """
+
+    name = "callers in memory"
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def erase(self, subject: str) -> int:
+        """Drop the person's name."""
+        return self._engine.forget_actor(subject)
+
+    def residues(self, needles: Sequence[bytes]) -> Iterator[str]:
+        """Nothing of it is stored."""
+        return iter(())
 
 
 ACTORS_CACHED_MAX = 10_000

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.bucket import BucketPage
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
+    from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
     from ipfs_kit.operations.toolsets.ledger import (
         CheckpointInfo,
@@ -916,6 +917,17 @@ class Ledger(Namespace):
             hold: Number of the hold.
         """
         found: HoldInfo = self._call("ledger.hold_release", {"hold": hold})
+        return found
+
+    def erase(self, subject: str) -> Erased:
+        """Destroy a person's key, so that nothing recorded about them can be read again; records and proofs stay valid.
+
+        The name appears in no record, not even in that of this call.
+
+        Args:
+            subject: The person: a name, or the surrogate id that records show.
+        """
+        found: Erased = self._call("ledger.erase", {"subject": subject})
         return found
 
 

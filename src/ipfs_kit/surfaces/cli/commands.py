@@ -117,6 +117,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("ledger", "vkey"): Command("ledger.vkey"),
     ("ledger", "seal"): Command("ledger.seal"),
     ("ledger", "expire"): Command("ledger.expire"),
+    ("ledger", "erase"): Command("ledger.erase"),
     ("ledger", "hold-add"): Command("ledger.hold_add"),
     ("ledger", "hold-list"): Command("ledger.hold_list"),
     ("ledger", "hold-release"): Command("ledger.hold_release"),
