@@ -200,3 +200,12 @@ def test_a_running_process_batches_and_lets_expire_by_itself(tmp_path: Path, mon
         assert kit.ledger.verify().ok
         op = next(op for op in kit.ledger.tail(limit=50).ops if op.operation == "ledger.expire")
         assert op.surface == "system"
+
+
+def test_tails_are_sealed_sooner_where_a_stream_keeps_its_records_for_less(tmp_path: Path) -> None:
+    with Kit.open(tmp_path / "s") as kit:
+        assert maintenance.seal_policy(kit.engine.state).age_s == 7 * 86_400
+        kit.stream.configure("logs", keep_s=86_400.0)
+        assert maintenance.seal_policy(kit.engine.state).age_s == 21_600
+        kit.stream.configure("logs", keep_s=60.0)
+        assert maintenance.seal_policy(kit.engine.state).age_s == 3_600

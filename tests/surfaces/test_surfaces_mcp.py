@@ -127,6 +127,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "ledger_hold_add": {"reason": "case 7", "stream": "wal"},
         "ledger_hold_release": {"hold": hold},
         "ledger_erase": {"subject": "someone"},
+        "ledger_freeze": {"reason": "r"},
+        "ledger_unfreeze": {},
     }
 
 

@@ -19,7 +19,10 @@ Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 TOOLSETS = ("store", "block", "dag", "car", "pin", "bucket", "files", "versions", "ledger", "stream", "system")
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
-PARTS: Mapping[str, tuple[str, ...]] = {"ledger": ("ledger", "retention", "erase"), "stream": ("stream", "settings")}
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "ledger": ("ledger", "retention", "erase", "mirror"),
+    "stream": ("stream", "settings"),
+}
 """Modules that hold a toolset's operations, where they are several."""
 
 

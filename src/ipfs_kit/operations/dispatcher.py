@@ -194,6 +194,8 @@ class Dispatcher:
                 judge(self._engine, caller.principal, operation, bound)
             if self._engine.read_only and operation.mode is Mode.WRITE:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
+            if operation.mode is Mode.WRITE and self._engine.freeze and operation.name != "ledger.unfreeze":
+                raise self._engine.freeze.refusal()
             if call.full and operation.mode is Mode.WRITE and not operation.destructive:
                 raise self._engine.reserve.refusal()
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:

@@ -20,6 +20,7 @@ from ipfs_kit.durable.reserve import Reserve
 from ipfs_kit.errors import FormatError, InvalidInput, NoSpace, OpNotFound, StoreNotFound
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import SCHEMAS as LEDGER_SCHEMAS
+from ipfs_kit.ledger.freeze import Freeze
 from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.operations.clock import Clock, StepRecorder
 from ipfs_kit.operations.maintenance import Maintenance
@@ -46,6 +47,7 @@ class Engine:
         self.random = os.urandom
         self.read_only = read_only
         self.reserve = Reserve(path)
+        self.freeze = Freeze(path)
         if not read_only:
             self.reserve.relieve()  # opening itself writes
         schemas = (PINS_SCHEMA, HOLDS_SCHEMA, *LEDGER_SCHEMAS, *buckets.SCHEMAS)

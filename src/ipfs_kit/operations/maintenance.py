@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ipfs_kit.errors import KitError
 from ipfs_kit.ledger import record_holds, retention
+from ipfs_kit.ledger.batches import Querying
 from ipfs_kit.ledger.record import LOGS
 from ipfs_kit.ledger.segments import SealPolicy
 from ipfs_kit.ledger.streams.settings import streams_in_force
@@ -31,6 +32,8 @@ EXPIRY_FIRST_S = 60.0
 """How long after its start a process first looks for records beyond the limits of their streams."""
 EXPIRY_INTERVAL_S = 3_600.0
 """And how often from then on."""
+SEAL_AGE_MIN_S = 3_600.0
+"""A tail is not sealed for its age sooner than this, whatever the limits of streams."""
 STOP_S = 10.0
 """How long a sealing process may take to end when its store is closed."""
 
@@ -40,12 +43,10 @@ class Maintenance:
 
     Args:
         engine: The open store.
-        policy: When a tail is worth a segment.
     """
 
-    def __init__(self, engine: Engine, policy: SealPolicy = SealPolicy()) -> None:  # noqa: B008 - frozen
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._policy = policy
         self._stop = threading.Event()
         self._sealer: subprocess.Popen[bytes] | None = None
         self._can_seal = True
@@ -73,7 +74,7 @@ class Maintenance:
     def _run(self) -> None:
         while not self._stop.wait(INTERVAL_S):
             try:
-                if not self._engine.has_room():
+                if not self._engine.has_room() or self._engine.freeze:
                     continue
                 self._engine.keep_reserve()
                 self._engine.buckets.checkpoint()
@@ -93,7 +94,9 @@ class Maintenance:
             self._sealer = None
         segments = self._engine.ledger.segments
         expiry = time.monotonic() >= self._expiry_at and self._expiry_due()
-        if expiry or (self._can_seal and any(segments.due(log, self._policy, time.time_ns()) for log in LOGS)):
+        if expiry or (
+            self._can_seal and any(segments.due(log, seal_policy(self._engine.state), time.time_ns()) for log in LOGS)
+        ):
             command = [
                 sys.executable,
                 "-m",
@@ -112,6 +115,19 @@ class Maintenance:
         return any(verdict.hold is None for verdict in found)
 
 
+def seal_policy(state: Querying) -> SealPolicy:
+    """When a tail is sealed: sooner than by default where a stream keeps its records for less than four weeks.
+
+    Args:
+        state: ``state.db``.
+    """
+    default = SealPolicy()
+    kept = [stream.keep_s for stream in streams_in_force(state).values() if stream.keep_s is not None]
+    # Only what is sealed expires, a file at a time: a quarter of the time kept is how late that may be.
+    age_s = min([default.age_s, *(max(SEAL_AGE_MIN_S, keep_s / 4) for keep_s in kept)])
+    return SealPolicy(age_s=age_s)
+
+
 def seal_due(path: str, *, expire: bool = False) -> int:
     """Seal what is due in a store, and let expire what may; the body of the sealing process.
 
@@ -127,7 +143,7 @@ def seal_due(path: str, *, expire: bool = False) -> int:
     with Kit.open(path, create=False, surface="system") as kit:
         try:
             for log in LOGS:
-                kit.engine.ledger.segments.seal(log, SealPolicy(), time.time_ns())
+                kit.engine.ledger.segments.seal(log, seal_policy(kit.engine.state), time.time_ns())
         except KitError as error:
             _log.warning("sealing stopped: %s", error.message)
             return 1

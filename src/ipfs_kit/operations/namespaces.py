@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         SqlResult,
         VkeyInfo,
     )
+    from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
     from ipfs_kit.operations.toolsets.settings import StreamSettings
@@ -928,6 +929,32 @@ class Ledger(Namespace):
             subject: The person: a name, or the surrogate id that records show.
         """
         found: Erased = self._call("ledger.erase", {"subject": subject})
+        return found
+
+    def mirror(self, directory: str, *, check: bool = False) -> MirrorInfo:
+        """Copy what was published since the last run into a directory that anyone can serve and verify.
+
+        A mirror only ever follows a history that extends what it has.
+
+        Args:
+            directory: The mirror; made when absent.
+            check: Read back the whole mirror and derive its roots anew.
+        """
+        found: MirrorInfo = self._call("ledger.mirror", {"directory": directory, "check": check})
+        return found
+
+    def freeze(self, reason: str) -> FreezeInfo:
+        """Refuse every change to the store, from any process, until it is thawed; reads go on, and refusals are recorded.
+
+        Args:
+            reason: Why, shown to whoever is refused.
+        """
+        found: FreezeInfo = self._call("ledger.freeze", {"reason": reason})
+        return found
+
+    def unfreeze(self) -> FreezeInfo:
+        """Let changes in again."""
+        found: FreezeInfo = self._call("ledger.unfreeze", {})
         return found
 
 

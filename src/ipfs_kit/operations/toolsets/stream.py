@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from ipfs_kit.errors import InvalidInput
+from ipfs_kit.errors import Expired, InvalidInput
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Draft, Record, Where
 from ipfs_kit.ledger.record import BUFFERED, BULK, FSYNC, INTENT, LOGS, MAIN, new_op_id
@@ -426,13 +426,18 @@ def event_row(ctx: Context, log: str, index: int, record: Record | None, stream:
         stream: Its stream.
     """
     place = f"{log}:{index}"
+    gone = EventRow(place, *(None,) * 4, stream, *(None,) * 9, False, False)
     if record is None:
-        return EventRow(place, *(None,) * 4, stream, *(None,) * 9, False, False)
+        return gone
+    try:
+        cid = ctx.engine.ledger.record_cid(log, index)
+    except Expired:  # since it was read
+        return gone
     opened = ctx.engine.ledger.open_record(record)
     return EventRow(
         place,
         record.op_id.hex(),
-        ctx.engine.ledger.record_cid(log, index),
+        cid,
         iso_time(record.time_ns),
         record.time_ns,
         record.stream,
