@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ipfs_kit import Kit, KitError
+from ipfs_kit.durable import faults
 from ipfs_kit.errors import Held, InvalidInput, NotFound
 from ipfs_kit.ledger.erasure import FileScan
 from ipfs_kit.operations.principal import Principal
@@ -197,3 +199,50 @@ def test_whoever_keeps_something_registers_and_is_asked_to_forget(store: Path) -
         done = kit.ledger.erase(USER)
         assert (shelf.asked, done.removed["shelf"]) == ([done.subject], 1)
         assert kit.engine.erasure.residues([b"canary-on-the-shelf"]) == []
+
+
+@pytest.mark.slow
+def test_a_failure_at_any_durable_step_of_an_erasure_leaves_all_or_nothing(store: Path, tmp_path: Path) -> None:
+    step, finished = 0, False
+    while not finished:
+        step += 1
+        assert step < 100
+        copy = shutil.copytree(store, tmp_path / f"copy{step}")
+        (copy / "keys").chmod(0o700)
+        calls = [0]
+
+        def hook(operation: str, path: str, calls: list[int] = calls, step: int = step) -> None:
+            calls[0] += 1
+            if calls[0] == step:
+                raise OSError(5, "injected")
+
+        faults.hook = lambda *_: None  # so that the state file is opened with the seam
+        with contextlib.suppress(KitError, OSError), Kit.open(copy) as kit:
+            surrogate = kit.engine.keys.find_subject(USER)
+            faults.hook = hook
+            try:
+                kit.ledger.erase(USER)
+                finished = True
+            finally:
+                faults.hook = None
+        assert surrogate is not None
+        with Kit.open(copy) as kit:
+            assert told(kit).count(USER) in (0, 6), f"half erased after a failure at step {step}"
+            kit.ledger.erase(surrogate)
+            assert told(kit).count(USER) == 0
+            assert kit.engine.keys.verify() == []
+            assert kit.ledger.verify().ok
+            assert kit.engine.erasure.residues(FORMS) == []
+        shutil.rmtree(copy)
+    assert step > 20
+
+
+def test_a_process_forgets_the_names_of_callers_who_were_erased_elsewhere(store: Path) -> None:
+    with Kit.open(store) as kit:
+        who = Principal(USER, frozenset({"*"}))
+        kit.call_with("bucket.list", {}, principal=who)
+        assert kit.engine.has_actor(who)
+        kit.engine.keys.destroy(str(kit.engine.keys.find_subject(USER)))
+        assert not kit.engine.has_actor(who)
+        kit.engine.forget_erased()
+        assert USER not in kit.engine._actors

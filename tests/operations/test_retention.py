@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from ipfs_kit import Kit, KitError
+from ipfs_kit.durable import faults
 from ipfs_kit.errors import Denied, Expired, Held, InvalidInput
 from ipfs_kit.operations import maintenance
 from ipfs_kit.operations.batching import Batcher
@@ -209,3 +212,41 @@ def test_tails_are_sealed_sooner_where_a_stream_keeps_its_records_for_less(tmp_p
         assert maintenance.seal_policy(kit.engine.state).age_s == 21_600
         kit.stream.configure("logs", keep_s=60.0)
         assert maintenance.seal_policy(kit.engine.state).age_s == 3_600
+
+
+@pytest.mark.slow
+def test_a_failure_at_any_durable_step_of_an_expiry_is_no_fault_and_is_made_good(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as kit:
+        kit.stream.configure("logs", keep_s=0, keep_ops=10)
+    step, finished = 0, False
+    while not finished:
+        step += 1
+        assert step < 100
+        copy = shutil.copytree(tmp_path / "s", tmp_path / f"copy{step}")
+        (copy / "keys").chmod(0o700)
+        calls = [0]
+
+        def hook(operation: str, path: str, calls: list[int] = calls, step: int = step) -> None:
+            calls[0] += 1
+            if calls[0] == step:
+                raise OSError(5, "injected")
+
+        faults.hook = lambda *_: None  # so that the state file is opened with the seam
+        with contextlib.suppress(KitError, OSError), Kit.open(copy) as kit:
+            faults.hook = hook
+            try:
+                kit.ledger.expire()
+                finished = True
+            finally:
+                faults.hook = None
+        with Kit.open(copy) as kit:
+            assert kit.ledger.verify().ok, step
+            assert lines(kit) in (list(range(30)), list(range(20, 30)))
+            kit.ledger.expire()
+            assert lines(kit) == list(range(20, 30))
+            kit.ledger.seal(log="bulk")
+            assert kit.ledger.verify().ok
+            folder = copy / "ledger/bulk/segments"
+            assert {path.name for path in folder.iterdir()} == kit.engine.ledger.segments.files("bulk")
+        shutil.rmtree(copy)
+    assert step > 20

@@ -87,6 +87,12 @@ def hold_on(ledger: Ledger, holds: Sequence[record_holds.RecordHold], subject: s
     return None
 
 
+def on_record(ledger: Ledger, subject: str) -> bool:
+    """Whether a record was sealed under a person's key, also when the key is gone; ``subject`` is a surrogate id."""
+    where = Where(subject=frozenset({subject}))
+    return any(True for log in LOGS for _ in ledger.select(log, where))
+
+
 class KeyOf:
     """The person's key and name in the ring.
 

@@ -31,8 +31,6 @@ EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
 UNRECORDED = "the disk is full: this read was answered but could not be recorded; run 'ipfs-kit gc' or free disk space"
 """The warning of an answer that the ledger had no room to record (docs/design/004-full-disk.md)."""
-CALLERS_KNOWN_MAX = 10_000
-"""Callers remembered as having a key; those beyond take the slower way."""
 TEXT_RECORDED_MAX = 1000
 """Characters of a target or an error message kept in the record; the effect names paths in full."""
 
@@ -159,7 +157,6 @@ class Dispatcher:
     def __init__(self, engine: Engine, authorise_call: Authorise = authorise) -> None:
         self._engine = engine
         self._authorise = authorise_call
-        self._known: set[str] = set()
 
     def call(self, name: str, given: Mapping[str, Any], caller: Caller) -> Result:
         """Run one operation.
@@ -177,11 +174,9 @@ class Dispatcher:
             MustWait: The caller may not wait and this call would.
         """
         operation = find_operation(name)
-        if not caller.may_wait and caller.principal.name not in self._known:
+        if not caller.may_wait and not self._engine.has_actor(caller.principal):
             raise MustWait  # a caller's first call makes its key
         call = _Call(self._engine, operation, caller)
-        if len(self._known) < CALLERS_KNOWN_MAX:
-            self._known.add(caller.principal.name)
         try:
             bound = bind(operation.params, given)
             call.draft.args = recordable(operation.params, bound)

@@ -187,6 +187,17 @@ class Engine:
 
         return Erasure([KeyOf(self.keys), IdempotencyRows(self.state), _ActorCache(self), FileScan(self.path)])
 
+    def has_actor(self, principal: Principal) -> bool:
+        """Whether a call of a principal needs no new key, as far as is known without looking at the disk."""
+        found = self._actors.get(principal.name)
+        return self.read_only or (found is not None and self.keys.subject_key(found) is not None)
+
+    def forget_erased(self) -> None:
+        """Drop the names of callers whose key was destroyed, by whichever process."""
+        for surrogate in set(self._actors.copy().values()):
+            if self.keys.subject_key(surrogate) is None:
+                self.forget_actor(surrogate)
+
     def forget_actor(self, surrogate: str) -> int:
         """Drop a caller's name from memory; how many entries went."""
         with self._guard:

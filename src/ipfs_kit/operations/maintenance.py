@@ -76,6 +76,7 @@ class Maintenance:
             try:
                 if not self._engine.has_room() or self._engine.freeze:
                     continue
+                self._engine.forget_erased()
                 self._engine.keep_reserve()
                 self._engine.buckets.checkpoint()
                 self._batcher.run(time.time_ns())

@@ -923,7 +923,8 @@ class Ledger(Namespace):
     def erase(self, subject: str) -> Erased:
         """Destroy a person's key, so that nothing recorded about them can be read again; records and proofs stay valid.
 
-        The name appears in no record, not even in that of this call.
+        The name appears in no record, not even in that of this call. After a crash it is finished by calling it again with the
+        surrogate id, which the record of the first call names.
 
         Args:
             subject: The person: a name, or the surrogate id that records show.

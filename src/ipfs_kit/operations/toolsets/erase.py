@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ipfs_kit.errors import NotFound
 from ipfs_kit.ledger import record_holds
-from ipfs_kit.ledger.erasure import hold_on
+from ipfs_kit.ledger.erasure import hold_on, on_record
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
@@ -44,7 +44,8 @@ def ledger_erase(
 ) -> Erased:
     """Destroy a person's key, so that nothing recorded about them can be read again; records and proofs stay valid.
 
-    The name appears in no record, not even in that of this call.
+    The name appears in no record, not even in that of this call. After a crash it is finished by calling it again with the
+    surrogate id, which the record of the first call names.
 
     Raises:
         NotFound: Nobody of that name or id is known here.
@@ -54,8 +55,10 @@ def ledger_erase(
     # Nobody's key seals this record: the caller may be the one who is erased.
     draft.subject, draft.args = None, {}
     surrogate = subject if keys.subject_name(subject) is not None else keys.find_subject(subject)
+    if surrogate is None and on_record(ctx.engine.ledger, subject):
+        surrogate = subject  # an erasure that a crash cut short is finished
     if surrogate is None:
-        raise NotFound("nobody of this name or id is known here, or their key was destroyed already")
+        raise NotFound("nobody of this name is known here, or their key was destroyed already")
     draft.args = {"subject": surrogate}
     hold = hold_on(ctx.engine.ledger, record_holds.active(ctx.engine.state, ctx.engine.clock()), surrogate)
     if hold is not None:
