@@ -137,6 +137,41 @@ def _forge_expiry(kit: Kit, store: Path) -> None:
     _remove_row(kit, store)
 
 
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("time_max", 1),
+        ("time_min", 1),
+        ("family", "audit"),
+        ("stop", 500),
+        ("count", 9),
+        ("size", 1),
+        ("op_id_max", b"\xff" * 16),
+    ],
+)
+def test_a_changed_row_of_a_segment_is_a_fault(tmp_path: Path, column: str, value: Any) -> None:
+    with filled(tmp_path / "s") as kit:
+        with kit.engine.state.transaction() as tx:
+            where = "log = 'bulk' AND family = 'logs' AND first_index = 0"
+            tx.execute(f"UPDATE ledger_segments SET {column} = ? WHERE {where}", (value,))
+        with pytest.raises(KitError, match="does not say what state"):
+            kit.ledger.verify()
+
+
+def test_a_changed_or_removed_row_of_an_expiry_is_a_fault(tmp_path: Path) -> None:
+    with filled(tmp_path / "s") as kit:
+        kit.stream.configure("logs", keep_s=0, keep_ops=10)
+        kit.ledger.expire()
+        for change in (
+            "UPDATE ledger_expired SET why = 'age' WHERE first_index = 0",
+            "DELETE FROM ledger_expired WHERE first_index = 0",
+        ):
+            with kit.engine.state.transaction() as tx:
+                tx.execute(change)
+            with pytest.raises(KitError, match="expired"):
+                kit.ledger.verify()
+
+
 @pytest.mark.parametrize("damage", [_remove_file, _remove_row, _forge_expiry])
 def test_what_is_missing_without_an_expiry_on_record_is_a_fault(tmp_path: Path, damage: Any) -> None:
     store = tmp_path / "s"

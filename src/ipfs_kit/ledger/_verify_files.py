@@ -429,13 +429,35 @@ class FilesCheck:
         if not self._query("SELECT 1 FROM sqlite_master WHERE name = 'ledger_segments'"):
             return {}
         found: dict[str, tuple[int, int]] = {}
-        rows = self._query("SELECT first_index, stop, name, manifest FROM ledger_segments WHERE log = ?", (self._log,))
-        for first, stop, name, manifest in rows:
+        rows = self._query(
+            "SELECT first_index, stop, name, manifest, family, count, size, sha256, time_min, time_max, op_id_min, op_id_max "
+            "FROM ledger_segments WHERE log = ?",
+            (self._log,),
+        )
+        for first, stop, name, manifest, *stated in rows:
+            self._check_row(first, stop, name, manifest, stated)
             for file in (name, f"{CID(manifest)}.manifest"):
                 found[f"segments/{file}"] = (first, stop - first)
                 if not os.path.exists(self._path(f"segments/{file}")):
                     self._fault(f"segments/{file}", "is missing: restore it from a backup")
         return found
+
+    def _check_row(self, first: int, stop: int, name: str, manifest: bytes, stated: list[Any]) -> None:
+        """Compare a row of ``ledger_segments`` with the manifest it names: what may expire is judged by it."""
+        where = f"segments/{CID(manifest)}.manifest"
+        data = read_file(self._path(where))
+        if data is None:
+            return  # noted where the file is accounted for
+        try:
+            CID(manifest).check(data)
+            body = dag_cbor.decode(data)
+            meant = [body["log"], body["first"], body["last"] + 1, body["file"]]
+            meant += [body["family"], body["count"], body["size"], body["sha256"], *body["times"], *body["op_ids"]]
+        except (KitError, KeyError, TypeError):
+            self._fault(where, "is no manifest of a segment: restore it from a backup")
+            return
+        if meant != [self._log, first, stop, name, *stated]:
+            self._fault(where, "does not say what state.db says of its segment: restore state.db from its backup")
 
     def _segment_file(self, name: str, registered: dict[str, tuple[int, int]]) -> bool:
         """Check that a segment's or its manifest's bytes are what its name says."""

@@ -15,7 +15,7 @@ from ipfs_kit.ipld import CID, dag_cbor
 
 Query = Callable[..., list[tuple[Any, ...]]]
 Named = set[tuple[Any, ...]]
-"""``(log, first, stop, family, count, sha256)`` of every file that an op of the log says expired."""
+"""``(log, first, stop, family, count, sha256, why)`` of every file that an op of the log says expired."""
 
 _MARK = b"ledger.expire"
 _OPERATION, _SUBJECT, _EFFECT, _STATUS = 7, 9, 12, 13
@@ -35,8 +35,7 @@ def names_of(records: Sequence[bytes | None]) -> Iterator[tuple[Any, ...]]:
                 or not row[_EFFECT]
             ):
                 continue
-            for log, first, stop, family, count, digest, _why in dag_cbor.decode(row[_EFFECT])["expired"]:
-                yield log, first, stop, family, count, digest
+            yield from map(tuple, dag_cbor.decode(row[_EFFECT])["expired"])
         except (KitError, KeyError, IndexError, TypeError, ValueError):
             continue  # it proves nothing, so what it should have named is a fault
 
@@ -65,7 +64,9 @@ class Gaps:
         kept = gone = []
         if self._known:
             kept = query("SELECT first_index, stop, count FROM ledger_segments WHERE log = ?", (log,))
-            gone = query("SELECT first_index, stop, family, count, sha256 FROM ledger_expired WHERE log = ?", (log,))
+            gone = query(
+                "SELECT first_index, stop, family, count, sha256, why FROM ledger_expired WHERE log = ?", (log,)
+            )
         self._gone = gone
         spans: dict[int, int] = {}
         self._kept: dict[int, int] = {}
@@ -73,7 +74,7 @@ class Gaps:
         for first, stop, count in kept:
             spans[first] = max(stop, spans.get(first, 0))
             self._kept[first] = self._kept.get(first, 0) + count
-        for first, stop, _, count, _ in gone:
+        for first, stop, _, count, *_ in gone:
             spans[first] = max(stop, spans.get(first, 0))
             self._expired[first] = self._expired.get(first, 0) + count
         self._firsts = sorted(spans)
@@ -98,8 +99,8 @@ class Gaps:
         """
         if not self._known:
             return
-        for first, stop, family, count, digest in self._gone:
-            if (self._log, first, stop, family, count, digest) not in named:
+        for first, stop, family, count, digest, why in self._gone:
+            if (self._log, first, stop, family, count, digest, why) not in named:
                 yield (
                     f"state.db says that {count} records of stream {family} from {first} to {stop - 1} expired, but no op "
                     "of the log does: restore them from a backup"

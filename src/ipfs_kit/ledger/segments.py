@@ -226,6 +226,7 @@ class Segments(SegmentReader):
                 "kind": _MANIFEST_KIND, "schema": 1, "log": segment.log, "family": segment.family,
                 "first": segment.first_index, "last": segment.stop - 1, "count": segment.rows, "file": segment.name,
                 "size": segment.size, "sha256": segment.sha256, "tree": dict(tree),
+                "times": [segment.time_min, segment.time_max], "op_ids": [segment.op_id_min, segment.op_id_max],
             }
         )  # fmt: skip
         create_idempotent(os.path.join(self.directory(segment.log), str(cid) + _MANIFEST_SUFFIX), manifest)
