@@ -93,6 +93,10 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "versions.tag_list": {"bucket": ...}, "versions.tag_delete": {"bucket": ..., "name": "n"},
     "versions.checkout": {"bucket": ..., "target": "v1"}, "versions.merge": {"bucket": ..., "source": "v1"},
     "versions.revert": {"bucket": ..., "commit": CID_TEXT},
+    "journal.apply": {"journal": ..., "kind": "create", "path": "/n"}, "journal.begin": {"journal": ...},
+    "journal.add": {"journal": ..., "kind": "create", "path": "/n"}, "journal.commit": {"journal": ..., "transaction": "t"},
+    "journal.rollback": {"journal": ..., "transaction": "t"}, "journal.checkpoint": {"journal": ...},
+    "journal.recover": {"journal": ...}, "journal.entries": {"journal": ...}, "journal.state": {"journal": ...},
 }  # fmt: skip
 """Operations on a whole bucket; ``...`` marks the argument that names it."""
 

@@ -268,6 +268,18 @@ class Workspace:
         """Record a flushed state whose blocks are durable."""
         self._insert_snapshot(tx, snapshot)
 
+    def replace(self, root: Item, last: tuple[int, int], head: Head) -> None:
+        """Take another root where the recorded state cannot be read; the next :meth:`record` replaces it whole.
+
+        Args:
+            root: The root to go on from.
+            last: Number and op of the last effect recorded.
+            head: What the session builds on.
+        """
+        self._tree = Tree(self.space.view, self.space.hold, root)
+        (self._seq, self._op_index), self._head = last, head
+        self._offered, self._token = None, None
+
     def invalidate(self) -> None:
         """Forget the state in memory, because a transaction that changed it did not commit."""
         with self.lock:

@@ -17,7 +17,20 @@ from ipfs_kit.operations.places import Places
 
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
-TOOLSETS = ("store", "block", "dag", "car", "pin", "bucket", "files", "versions", "ledger", "stream", "system")
+TOOLSETS = (
+    "store",
+    "block",
+    "dag",
+    "car",
+    "pin",
+    "bucket",
+    "files",
+    "versions",
+    "ledger",
+    "stream",
+    "journal",
+    "system",
+)
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": ("ledger", "retention", "erase", "mirror"),

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
     from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
+    from ipfs_kit.operations.toolsets.journal import Entered, EntryPage, Recovery, StatePage, TransactionInfo
     from ipfs_kit.operations.toolsets.ledger import (
         CheckpointInfo,
         LedgerReport,
@@ -1117,6 +1118,172 @@ class Stream(Namespace):
         return found
 
 
+class Journal(Namespace):
+    """Operations of the toolset ``journal``."""
+
+    def apply(
+        self,
+        journal: str,
+        kind: str,
+        path: str,
+        *,
+        text: str | None = None,
+        data: bytes | None = None,
+        directory: bool = False,
+        target: str | None = None,
+        size: int | None = None,
+        metadata: dict[str, Any] | None = None,
+        transaction: str | None = None,
+        entry: str | None = None,
+    ) -> Entered:
+        """Change the journal's file system and record the entry, both in one op; in a transaction it counts once committed.
+
+        Args:
+            journal: The journal: a bucket.
+            kind: The change: create, delete, rename, write, truncate, metadata, mount or unmount.
+            path: Path in the journal.
+            text: Content as text.
+            data: Content as bytes.
+            directory: Create a folder.
+            target: New path of a rename, CID of a mount.
+            size: Bytes that a truncate leaves.
+            metadata: Values kept with the file.
+            transaction: Transaction it belongs to.
+            entry: Id of the pending entry that this completes.
+        """
+        found: Entered = self._call(
+            "journal.apply",
+            {
+                "journal": journal,
+                "kind": kind,
+                "path": path,
+                "text": text,
+                "data": data,
+                "directory": directory,
+                "target": target,
+                "size": size,
+                "metadata": metadata,
+                "transaction": transaction,
+                "entry": entry,
+            },
+        )
+        return found
+
+    def add(
+        self,
+        journal: str,
+        kind: str,
+        path: str,
+        *,
+        status: str = "pending",
+        details: dict[str, Any] | None = None,
+        transaction: str | None = None,
+        entry: str | None = None,
+    ) -> Entered:
+        """Record an entry, or how an earlier entry stands now, without changing the file system.
+
+        Args:
+            journal: The journal: a bucket.
+            kind: One of create, delete, rename, write, truncate, metadata, checkpoint, mount, unmount, dataset.
+            path: What it is about.
+            status: Pending, completed, failed or rolled_back.
+            details: What else is to be remembered.
+            transaction: Transaction it belongs to.
+            entry: Id of the entry whose state this is; a new entry when left out.
+        """
+        found: Entered = self._call(
+            "journal.add",
+            {
+                "journal": journal,
+                "kind": kind,
+                "path": path,
+                "status": status,
+                "details": details,
+                "transaction": transaction,
+                "entry": entry,
+            },
+        )
+        return found
+
+    def begin(self, journal: str) -> TransactionInfo:
+        """Begin a transaction: changes made in it are seen by it alone until it commits.
+
+        Args:
+            journal: The journal: a bucket.
+        """
+        found: TransactionInfo = self._call("journal.begin", {"journal": journal})
+        return found
+
+    def commit(self, journal: str, transaction: str) -> TransactionInfo:
+        """Commit a transaction: all it changed is there at once, or nothing is.
+
+        Args:
+            journal: The journal: a bucket.
+            transaction: The transaction, as begin returned it.
+        """
+        found: TransactionInfo = self._call("journal.commit", {"journal": journal, "transaction": transaction})
+        return found
+
+    def rollback(self, journal: str, transaction: str) -> TransactionInfo:
+        """Roll a transaction back: nothing of it was or will be seen.
+
+        Args:
+            journal: The journal: a bucket.
+            transaction: The transaction, as begin returned it.
+        """
+        found: TransactionInfo = self._call("journal.rollback", {"journal": journal, "transaction": transaction})
+        return found
+
+    def checkpoint(self, journal: str, *, message: str = "checkpoint") -> Committed:
+        """Make the state a version of the bucket, which recovery can fall back to.
+
+        Args:
+            journal: The journal: a bucket.
+            message: What it is for.
+        """
+        found: Committed = self._call("journal.checkpoint", {"journal": journal, "message": message})
+        return found
+
+    def recover(self, journal: str) -> Recovery:
+        """Check state and checkpoints block by block, rebuild what is damaged, roll back what a crash left open.
+
+        A whole state stays exactly as it is. A damaged one becomes the newest whole checkpoint and the entries after it,
+        less what is damaged, which is named.
+
+        Args:
+            journal: The journal: a bucket.
+        """
+        found: Recovery = self._call("journal.recover", {"journal": journal})
+        return found
+
+    def entries(self, journal: str, *, status: list[str] | None = None, limit: int = 100) -> EntryPage:
+        """List the entries of a journal as they stand now, newest first.
+
+        Args:
+            journal: The journal: a bucket.
+            status: How they stand: pending, completed, failed, rolled_back.
+            limit: Most entries to return.
+        """
+        found: EntryPage = self._call("journal.entries", {"journal": journal, "status": status, "limit": limit})
+        return found
+
+    def state(
+        self, journal: str, *, transaction: str | None = None, limit: int = 10000, cursor: str | None = None
+    ) -> StatePage:
+        """Return every path of a journal's file system, or of what a transaction sees.
+
+        Args:
+            journal: The journal: a bucket.
+            transaction: Transaction it belongs to.
+            limit: Most paths to return.
+            cursor: Continue after this path.
+        """
+        found: StatePage = self._call(
+            "journal.state", {"journal": journal, "transaction": transaction, "limit": limit, "cursor": cursor}
+        )
+        return found
+
+
 class System(Namespace):
     """Operations of the toolset ``system``."""
 
@@ -1188,6 +1355,11 @@ class Namespaces:
     def stream(self) -> Stream:
         """Operations of the toolset ``stream``."""
         return Stream(self)
+
+    @cached_property
+    def journal(self) -> Journal:
+        """Operations of the toolset ``journal``."""
+        return Journal(self)
 
     @cached_property
     def system(self) -> System:
