@@ -35,7 +35,8 @@ def names_of(records: Sequence[bytes | None]) -> Iterator[tuple[Any, ...]]:
                 or not row[_EFFECT]
             ):
                 continue
-            yield from map(tuple, dag_cbor.decode(row[_EFFECT])["expired"])
+            found = [tuple(each) for each in dag_cbor.decode(row[_EFFECT])["expired"]]
+            yield from (each for each in found if all(isinstance(value, str | int | bytes) for value in each))
         except (KitError, KeyError, IndexError, TypeError, ValueError):
             continue  # it proves nothing, so what it should have named is a fault
 

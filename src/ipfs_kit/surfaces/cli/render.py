@@ -203,7 +203,45 @@ def _undone(value: Any) -> list[str]:
     return [line for part in value for line in _fields(part)] or ["undone"]
 
 
+def _expired(value: Any) -> list[str]:
+    rows = [
+        (
+            f"{f.log}:{f.first}-{f.last}",
+            f.stream,
+            f.records,
+            human_size(f.bytes),
+            f.newest,
+            f.why,
+            f"hold {f.hold}" if f.hold else "",
+        )
+        for f in (*value.files, *value.held)
+    ]
+    verb = "would expire" if value.dry_run else "expired"
+    more = "; call again for more" if value.more else ""
+    lines = table(rows, ("RECORDS", "STREAM", "COUNT", "SIZE", "NEWEST", "LIMIT", "KEPT BY")) if rows else []
+    return [*lines, f"{value.records} records {verb}, {human_size(value.bytes)}{more}"]
+
+
+def _holds(value: Any) -> list[str]:
+    rows = [
+        (
+            h.id,
+            h.stream or "all",
+            h.since or "-",
+            h.until or "-",
+            h.lapses or "-",
+            "yes" if h.active else "no",
+            h.reason,
+        )
+        for h in value.holds
+    ]
+    lines = table(rows, ("HOLD", "STREAM", "SINCE", "UNTIL", "LAPSES", "BINDS", "REASON")) if rows else []
+    return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    "ledger.expire": _expired,
+    "ledger.hold_list": _holds,
     "store.add": _cid_last,
     "files.put": _cid_last,
     "files.get": _got,
