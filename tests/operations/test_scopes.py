@@ -96,7 +96,8 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "journal.apply": {"journal": ..., "kind": "create", "path": "/n"}, "journal.begin": {"journal": ...},
     "journal.add": {"journal": ..., "kind": "create", "path": "/n"}, "journal.commit": {"journal": ..., "transaction": "t"},
     "journal.rollback": {"journal": ..., "transaction": "t"}, "journal.checkpoint": {"journal": ...},
-    "journal.recover": {"journal": ...}, "journal.entries": {"journal": ...}, "journal.state": {"journal": ...},
+    "journal.recover": {"journal": ...}, "journal.check": {"journal": ...},
+    "journal.entries": {"journal": ...}, "journal.state": {"journal": ...},
 }  # fmt: skip
 """Operations on a whole bucket; ``...`` marks the argument that names it."""
 

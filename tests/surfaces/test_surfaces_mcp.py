@@ -135,6 +135,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "journal_rollback": {"journal": "diary", "transaction": other},
         "journal_checkpoint": {"journal": "diary"},
         "journal_recover": {"journal": "diary"},
+        "journal_check": {"journal": "diary"},
         "journal_entries": {"journal": "diary"},
         "journal_state": {"journal": "diary"},
         "ledger_erase": {"subject": "someone"},

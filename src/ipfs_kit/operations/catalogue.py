@@ -35,6 +35,7 @@ TOOLSETS = (
 PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": ("ledger", "retention", "erase", "mirror"),
     "stream": ("stream", "settings"),
+    "journal": ("journal", "journal_watch"),
 }
 """Modules that hold a toolset's operations, where they are several."""
 

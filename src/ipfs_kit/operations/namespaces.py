@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
     from ipfs_kit.operations.toolsets.journal import Entered, EntryPage, Recovery, StatePage, TransactionInfo
+    from ipfs_kit.operations.toolsets.journal_watch import JournalHealth
     from ipfs_kit.operations.toolsets.ledger import (
         CheckpointInfo,
         LedgerReport,
@@ -1281,6 +1282,16 @@ class Journal(Namespace):
         found: StatePage = self._call(
             "journal.state", {"journal": journal, "transaction": transaction, "limit": limit, "cursor": cursor}
         )
+        return found
+
+    def check(self, journal: str, *, thresholds: dict[str, Any] | None = None) -> JournalHealth:
+        """Measure a journal and record an alert for each threshold newly crossed or recovered from.
+
+        Args:
+            journal: The journal: a bucket.
+            thresholds: Limits by name, in place of the usual ones.
+        """
+        found: JournalHealth = self._call("journal.check", {"journal": journal, "thresholds": thresholds})
         return found
 
 
