@@ -239,7 +239,32 @@ def _holds(value: Any) -> list[str]:
     return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
 
 
+def _entered(value: Any) -> list[str]:
+    rows = [
+        (e.time[:19], e.operation_type, e.status, e.path, e.entry_id, (e.transaction_id or "-")[-12:])
+        for e in value.entries
+    ]
+    lines = table(rows, ("TIME", "KIND", "STATUS", "PATH", "ENTRY", "TRANSACTION")) if rows else ["no entries"]
+    return lines + (["… there are more: raise --limit"] if value.more else [])
+
+
+def _journal_state(value: Any) -> list[str]:
+    rows = [(e.kind, human_size(e.size), e.cid, e.path) for e in value.entries]
+    lines = table(rows, ("KIND", "SIZE", "CID", "PATH")) if rows else ["nothing"]
+    return [f"root {value.root}", *lines] + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
+def _journal_health(value: Any) -> list[str]:
+    lines = [f"{value.journal} is {value.status}"]
+    lines += [f"{issue.severity}: {issue.type}: {issue.message}" for issue in value.issues]
+    lines += [f"alert raised: {rule}" for rule in value.raised] + [f"alert cleared: {rule}" for rule in value.cleared]
+    return lines + _fields(value.figures)
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    "journal.entries": _entered,
+    "journal.state": _journal_state,
+    "journal.check": _journal_health,
     "ledger.expire": _expired,
     "ledger.hold_list": _holds,
     "store.add": _cid_last,
