@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,37 @@ def test_pending_entries_are_settled_by_later_ones(store: Path) -> None:
     with Kit.open(store) as kit:
         found = {e.entry_id: (e.status, e.details) for e in kit.journal.entries("j").entries}
         assert found == {one: ("completed", {"why": "later"}), two: ("completed", {})}
+
+
+def test_many_transactions_at_once_are_each_there_whole_or_not_at_all(store: Path) -> None:
+    def work(worker: int) -> None:
+        for at in range(4):
+            begun = kit.journal.begin("j").transaction_id
+            for n in range(3):
+                kit.journal.apply("j", "write", f"/w{worker}/{at}-{n}", text="y", transaction=begun)
+            (kit.journal.commit if at % 2 == 0 else kit.journal.rollback)("j", begun)
+
+    with Kit.open(store) as kit:
+        with ThreadPoolExecutor(6) as pool:
+            list(pool.map(work, range(6)))
+        expected = {f"/w{worker}/{at}-{n}" for worker in range(6) for at in (0, 2) for n in range(3)}
+        assert {path for path, row in state(kit).items() if row[0] == "file"} == expected
+        assert kit.journal.recover("j").rolled_back == []
+        assert kit.store.verify().ok
+
+
+def test_a_sealed_bucket_keeps_a_journal_too(store: Path) -> None:
+    with Kit.open(store) as kit:
+        kit.call("bucket.create", name="s", kind="sealed")
+        kit.journal.apply("s", "create", "/a", text="one")
+        kit.journal.checkpoint("s")
+        begun = kit.journal.begin("s").transaction_id
+        kit.journal.apply("s", "write", "/a", text="two", transaction=begun)
+        kit.journal.commit("s", begun)
+    with Kit.open(store) as kit:
+        assert kit.journal.recover("s").fell_back is None
+        assert bytes(kit.files.read("s:/a").read()) == b"two"
+        assert kit.store.verify().ok
 
 
 CHILD = """

@@ -123,7 +123,11 @@ def _start(space: Space, session: int, buckets: Buckets) -> Item:
 
 def open_transactions(buckets: Buckets, bucket: str) -> list[str]:
     """Transactions of a bucket that have not ended."""
-    return [name[len(PREFIX) :] for name, _ in buckets.sessions(bucket) if name.startswith(PREFIX)]
+    # The rows alone: opening each session would fail where another caller ends one meanwhile.
+    rows = buckets.state.query(
+        "SELECT name FROM sessions WHERE bucket=? AND dropped_op IS NULL ORDER BY name", (buckets.row(bucket).id,)
+    )
+    return [name[len(PREFIX) :] for (name,) in rows if name.startswith(PREFIX)]
 
 
 # -- recovery ----------------------------------------------------------------------------------------------------
