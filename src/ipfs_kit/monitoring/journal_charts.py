@@ -1,0 +1,76 @@
+"""What the seven pictures of a journal show: labels and values, counted from its entries and state."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from ipfs_kit.monitoring.journal_monitor import Entry
+
+PLOTS: Final = (
+    "entry_types",
+    "entry_statuses",
+    "journal_growth",
+    "tier_distribution",
+    "operation_times",
+    "error_rate",
+    "tier_storage_usage",
+)
+"""Names of the pictures."""
+BUCKETS: Final = 24
+"""Equal parts that a range of time is cut into."""
+
+
+def data(
+    entries: Iterable[Entry], sizes_by_tier: Mapping[str, Iterable[int]], since_ns: int, until_ns: int
+) -> dict[str, dict[str, Any]]:
+    """Labels and values of each picture.
+
+    Args:
+        entries: Entries as they stand, in any order.
+        sizes_by_tier: Sizes in bytes of the files in each tier.
+        since_ns: Entries before are left out.
+        until_ns: Entries at or after are left out.
+
+    Returns:
+        By name of the picture: ``labels`` and ``values``, equally many; a part of time without settled entries has the
+        error rate None.
+    """
+    seen = [each for each in entries if since_ns <= each.time_ns < until_ns]
+    span = max(1, until_ns - since_ns)
+    parts: list[list[Entry]] = [[] for _ in range(BUCKETS)]
+    for each in seen:
+        parts[(each.time_ns - since_ns) * BUCKETS // span].append(each)
+    starts = [(since_ns + span * part // BUCKETS) / 1e9 for part in range(BUCKETS)]
+    times: dict[str, list[float]] = {}
+    for each in seen:
+        if each.duration_ms is not None:
+            times.setdefault(each.operation_type, []).append(each.duration_ms)
+    grown = 0
+    growth = []
+    for part in parts:
+        grown += len(part)
+        growth.append(grown)
+    tiers = {tier: list(sizes) for tier, sizes in sizes_by_tier.items()}
+    return {
+        "entry_types": _counted(Counter(each.operation_type for each in seen)),
+        "entry_statuses": _counted(Counter(each.status for each in seen)),
+        "journal_growth": {"labels": starts, "values": growth},
+        "tier_distribution": {"labels": sorted(tiers), "values": [len(tiers[tier]) for tier in sorted(tiers)]},
+        "operation_times": {
+            "labels": sorted(times),
+            "values": [sum(times[kind]) / len(times[kind]) for kind in sorted(times)],
+        },
+        "error_rate": {"labels": starts, "values": [_error_rate(part) for part in parts]},
+        "tier_storage_usage": {"labels": sorted(tiers), "values": [sum(tiers[tier]) for tier in sorted(tiers)]},
+    }
+
+
+def _counted(found: Mapping[str, int]) -> dict[str, Any]:
+    return {"labels": sorted(found), "values": [found[name] for name in sorted(found)]}
+
+
+def _error_rate(part: Iterable[Entry]) -> float | None:
+    settled = [each.status for each in part if each.status in ("completed", "failed")]
+    return settled.count("failed") / len(settled) if settled else None
