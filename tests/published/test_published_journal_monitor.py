@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ipfs_kit.errors import InvalidInput
+from ipfs_kit_py._journal_stats import JournalStats
 from ipfs_kit_py.filesystem_journal import FilesystemJournal, FilesystemJournalManager
 from ipfs_kit_py.fs_journal_monitor import JournalHealthMonitor
 
@@ -63,4 +64,21 @@ def test_a_running_monitor_checks_by_itself_and_its_figures_make_batches(tmp_pat
     assert {"operation.duration", "transaction"} <= metrics | {"journal.entries"}
     monitor.stop()
     journal.rollback_transaction()
+    journal.close()
+
+
+def test_figures_for_pictures_are_the_journals_and_load_as_saved(tmp_path: Path) -> None:
+    journal = FilesystemJournal(tmp_path / "store")
+    manager = FilesystemJournalManager(journal)
+    manager.create_file("/a", b"12345")
+    manager.write_file("/b", b"123")
+    manager.delete("/absent")
+    stats = JournalStats(journal, output_dir=tmp_path / "out")
+    found = stats.collect_operation_stats()
+    assert found["entry_types"] == {"labels": ["create", "delete", "write"], "values": [1, 1, 1]}
+    assert found["entry_statuses"] == {"labels": ["completed", "failed"], "values": [2, 1]}
+    assert found["tier_storage_usage"] == {"labels": ["local"], "values": [8]}
+    assert found["journal_growth"]["values"][-1] == 3
+    assert stats.load_stats(stats.save_stats(found)) == found
+    stats.close()
     journal.close()
