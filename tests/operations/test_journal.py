@@ -235,6 +235,32 @@ def test_a_damaged_file_falls_back_to_the_checkpoint_that_is_whole_and_says_so(s
         assert kit.journal.checkpoint("j").created
 
 
+@pytest.mark.parametrize("part", ["commit", "root", "index"])
+def test_a_damaged_checkpoint_is_named_and_later_checkpoints_work(store: Path, part: str) -> None:
+    with Kit.open(store) as kit:
+        kit.journal.apply("j", "create", "/f", text="one")
+        first = kit.journal.checkpoint("j").commit
+        kit.journal.apply("j", "write", "/f", text="two")
+        second = kit.journal.checkpoint("j").commit
+        kit.journal.apply("j", "create", "/after", text="later")
+        assert second is not None
+        buckets = kit.engine.buckets
+        root = buckets.commit_root(buckets.workspace("j").space, second)
+        cid = {"commit": second, "root": root.cid, "index": root.meta}[part]
+        assert cid is not None
+        raw = bytes(kit.engine.blocks.get(cid))
+    flip(store, raw)
+    with Kit.open(store) as kit:
+        found = kit.journal.recover("j")
+        assert (found.checkpoint, found.lost, len(found.damaged)) == (first, [], 1)
+        assert (content(kit, "/f"), content(kit, "/after")) == (b"two", b"later")
+    with Kit.open(store) as kit:
+        again = kit.journal.recover("j")
+        assert (again.fell_back, again.damaged) == (None, [])
+        assert kit.journal.checkpoint("j").created
+        assert kit.journal.recover("j").checkpoint not in (first, second)
+
+
 KINDS = st.sampled_from(
     ["create", "write", "delete", "rename", "metadata", "mkdir", "checkpoint", "reopen", "tx", "abort"]
 )

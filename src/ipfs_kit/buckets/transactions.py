@@ -205,10 +205,12 @@ def recover(buckets: Buckets, bucket: str) -> tuple[Recovered, Effect]:
         found.fell_back = damage(space, now)
     except (IntegrityError, BlockNotFound) as exc:
         found.fell_back = exc.message
-    if found.fell_back is None and now is not None:
-        found.root = now.cid
+    kept = now if found.fell_back is None else None
+    if kept is not None and (not found.damaged or found.checkpoint is None):
+        found.root = kept.cid
         return found, lambda tx: Outcome(found, target=bucket)
-    rebuilt = _rebuilt(buckets, bucket, whole, found)
+    # Also beside a whole state the branch goes back to the whole checkpoint: the next one needs a parent it can read.
+    rebuilt = kept if kept is not None else _rebuilt(buckets, bucket, whole, found)
     found.root = rebuilt.cid
     last = _last(buckets.state.query, main.session, snapshot)
 
