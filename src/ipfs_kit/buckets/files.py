@@ -11,7 +11,6 @@ from typing import Any, BinaryIO
 
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.base import Decision
-from ipfs_kit.buckets.content import splice
 from ipfs_kit.buckets.index import Item, check_attrs
 from ipfs_kit.buckets.model import Applied, BucketKind
 from ipfs_kit.buckets.paths import Location, Path, bytes_of, format_path, is_within
@@ -21,7 +20,7 @@ from ipfs_kit.buckets.tree import Step, Tree, as_present
 from ipfs_kit.buckets.workspace import Workspace
 from ipfs_kit.errors import AlreadyExists, InvalidInput, InvalidPath, NotEmpty, PathNotFound, Stale
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.unixfs import Entry, Kind, build_bytes, build_file, build_symlink, entry_of, open_file
+from ipfs_kit.ipld.unixfs import Entry, Kind, build_bytes, build_file, build_symlink, entry_of, open_file, splice
 from ipfs_kit.ledger import Effect
 
 _KEEP: Any = object()

@@ -10,6 +10,7 @@ from ipfs_kit.ipld.unixfs._entry import Entry, Kind, build_symlink, entry_of, re
 from ipfs_kit.ipld.unixfs._murmur3 import murmur3_x64_64
 from ipfs_kit.ipld.unixfs._profiles import DEFAULT_PROFILE, PROFILES, Profile
 from ipfs_kit.ipld.unixfs._reader import FileReader, iter_range, open_file
+from ipfs_kit.ipld.unixfs._splice import splice
 from ipfs_kit.ipld.unixfs._wire import Link
 
 __all__ = [
@@ -34,4 +35,5 @@ __all__ = [
     "murmur3_x64_64",
     "open_file",
     "read_symlink",
+    "splice",
 ]

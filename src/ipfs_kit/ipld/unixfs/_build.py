@@ -164,8 +164,8 @@ def _hash_leaves(jobs: Iterator[list[bytes]], profile: Profile, pool: Executor |
             own.shutdown(wait=True)
 
 
-class _Level:
-    """One unfinished node per level of the tree."""
+class Level:
+    """One unfinished node: links are added from the left, then it is written."""
 
     __slots__ = ("blocksizes", "count", "filesize", "links", "tsize")
 
@@ -176,6 +176,28 @@ class _Level:
         self.filesize = 0
         self.tsize = 0
 
+    def add(self, cid: bytes, tsize: int, size: int) -> None:
+        """Link a child of ``size`` content bytes."""
+        tail = varint.encode(tsize)
+        # PBLink: hash, empty name, tsize; its length always fits one byte.
+        self.links += b"\x12%c\x0a%c%b\x12\x00\x18%b" % (len(cid) + len(tail) + 5, len(cid), cid, tail)
+        self.blocksizes += b"\x20" + varint.encode(size)
+        self.count += 1
+        self.filesize += size
+        self.tsize += tsize
+
+    def write(self, head: bytes, put: Put) -> tuple[CID, int]:
+        """Store the node; returns its CID and its tsize.
+
+        Args:
+            head: Bytes before the digest of its CID.
+            put: Stores a block.
+        """
+        data = file_node_data(self.filesize, bytes(self.blocksizes))
+        block = b"%b\x0a%b%b" % (bytes(self.links), varint.encode(len(data)), data)
+        cid = CID(head + sha256(block).digest())
+        return linked(put(cid, block), cid), self.tsize + len(block)
+
 
 class _Tree:
     """A balanced DAG filled from the left; every node is written as soon as it is full and has a right neighbour."""
@@ -185,7 +207,7 @@ class _Tree:
         self._max_links = profile.max_links
         self._node_head = profile.cid_head
         self._leaf_head = _RAW_HEAD if profile.raw_leaves else profile.cid_head
-        self._levels = [_Level()]
+        self._levels = [Level()]
 
     def add_leaf(self, block: bytes, digest: bytes, size: int) -> None:
         cid = CID(self._leaf_head + digest)
@@ -195,32 +217,19 @@ class _Tree:
     def _add(self, height: int, cid: bytes, tsize: int, size: int) -> None:
         levels = self._levels
         if height == len(levels):
-            levels.append(_Level())
+            levels.append(Level())
         level = levels[height]
         if level.count == self._max_links:
-            node, node_tsize = self._write(level)
+            node, node_tsize = level.write(self._node_head, self._put)
             self._add(height + 1, node.binary, node_tsize, level.filesize)
-            level = levels[height] = _Level()
-        tail = varint.encode(tsize)
-        # PBLink: hash, empty name, tsize; its length always fits one byte.
-        level.links += b"\x12%c\x0a%c%b\x12\x00\x18%b" % (len(cid) + len(tail) + 5, len(cid), cid, tail)
-        level.blocksizes += b"\x20" + varint.encode(size)
-        level.count += 1
-        level.filesize += size
-        level.tsize += tsize
-
-    def _write(self, level: _Level) -> tuple[CID, int]:
-        data = file_node_data(level.filesize, bytes(level.blocksizes))
-        block = b"%b\x0a%b%b" % (bytes(level.links), varint.encode(len(data)), data)
-        cid = CID(self._node_head + sha256(block).digest())
-        cid = linked(self._put(cid, block), cid)
-        return cid, level.tsize + len(block)
+            level = levels[height] = Level()
+        level.add(cid, tsize, size)
 
     def finish(self) -> Entry:
         height = 0
         while True:
             level = self._levels[height]
-            cid, tsize = self._write(level)
+            cid, tsize = level.write(self._node_head, self._put)
             if height == len(self._levels) - 1:
                 return Entry(cid, tsize, Kind.FILE, level.filesize)
             self._add(height + 1, cid.binary, tsize, level.filesize)
