@@ -29,6 +29,7 @@ from ipfs_kit.operations.principal import Principal
 if TYPE_CHECKING:
     from ipfs_kit.ledger.erasure import Erasure
     from ipfs_kit.ledger.streams.batches import StreamBatches
+    from ipfs_kit.monitoring.alerts import AlertStates
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
 
@@ -179,6 +180,13 @@ class Engine:
         from ipfs_kit.ledger.streams.batches import StreamBatches
 
         return StreamBatches(self.ledger, self.state, self.clock)
+
+    @cached_property
+    def alert_states(self) -> AlertStates:
+        """How every rule stands by the recorded alerts."""
+        from ipfs_kit.operations.alerting import alert_states
+
+        return alert_states(self)
 
     @cached_property
     def erasure(self) -> Erasure:

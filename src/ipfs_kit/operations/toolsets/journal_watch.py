@@ -7,20 +7,16 @@ from typing import Annotated, Any
 
 from ipfs_kit.buckets import transactions
 from ipfs_kit.errors import InvalidInput
-from ipfs_kit.ledger import Draft, Where
-from ipfs_kit.ledger.record import FSYNC, MAIN, new_op_id
-from ipfs_kit.ledger.streams.registry import APPEND, stream_named
+from ipfs_kit.monitoring.alerts import RAISED
 from ipfs_kit.monitoring.journal_monitor import RULES, THRESHOLDS, Figures, Issue, figures, issues
+from ipfs_kit.operations.alerting import alert_book
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import READ, Touch
 from ipfs_kit.operations.toolsets.journal import Journal, standing
 
-ALERTS = "alerts"
 SOURCE = "journal"
-LOOKED_MAX = 100_000
-"""Alerts looked at for the present state of five rules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,49 +64,16 @@ def journal_check(
     begun = [int(each[:12], 16) * 1_000_000 for each in open_now]
     found = figures(standing(ctx, journal), begun, ctx.draft.time_ns)
     crossed = {issue.type: issue for issue in issues(found, limits)}
-    active = _active(ctx, journal)
-    raised = [rule for rule in crossed if rule not in active]
-    cleared = [rule for rule in RULES if rule in active and rule not in crossed]
-    _record(ctx, journal, [crossed[rule] for rule in raised], cleared)
+    book, raised, cleared = alert_book(ctx), list[str](), list[str]()
+    for rule in RULES:
+        issue = crossed.get(rule)
+        told: dict[str, Any] = {} if issue is None else {
+            "severity": issue.severity, "value": issue.value, "threshold": issue.threshold, "message": issue.message
+        }  # fmt: skip
+        change = book.update(rule, journal, issue is not None, source=SOURCE, **told)
+        if change is not None:
+            (raised if change == RAISED else cleared).append(rule)
     status = "healthy"
     if crossed:
         status = "critical" if any(issue.severity == "critical" for issue in crossed.values()) else "warning"
     return JournalHealth(journal, status, found, list(crossed.values()), raised, cleared)
-
-
-def _active(ctx: Context, journal: str) -> set[str]:
-    """Rules whose newest alert for this journal was raised and not cleared."""
-    ledger, states = ctx.engine.ledger, dict[str, str]()
-    where = Where(stream=frozenset({ALERTS}))
-    for seen, (_, record) in enumerate(ledger.select(MAIN, where, 0, None, newest_first=True)):
-        if seen >= LOOKED_MAX or len(states) == len(RULES):
-            break
-        event = ledger.open_record(record).args if record.operation == APPEND else None
-        if event and event.get("source") == SOURCE and event.get("key") == journal:
-            states.setdefault(event["rule"], event["state"])
-    return {rule for rule, state in states.items() if state == "raised"}
-
-
-def _record(ctx: Context, journal: str, raised: list[Issue], cleared: list[str]) -> None:
-    events: list[dict[str, Any]] = [
-        {
-            "rule": issue.type, "state": "raised", "severity": issue.severity, "source": SOURCE, "key": journal,
-            "value": issue.value, "threshold": issue.threshold, "message": issue.message,
-        }
-        for issue in raised
-    ]  # fmt: skip
-    events += [
-        {"rule": rule, "state": "cleared", "severity": "info", "source": SOURCE, "key": journal} for rule in cleared
-    ]
-    if not events:
-        return
-    draft = ctx.draft
-    drafts = [
-        Draft(
-            op_id=new_op_id(draft.time_ns, ctx.engine.random), time_ns=draft.time_ns, actor=draft.actor,
-            surface=draft.surface, operation=APPEND, log=MAIN, stream=ALERTS, ack=FSYNC, parent=draft.op_id,
-            trace=draft.trace, args=stream_named(ALERTS).check(event),
-        )
-        for event in events
-    ]  # fmt: skip
-    ctx.engine.ledger.submit_many(drafts).result()
