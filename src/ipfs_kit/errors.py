@@ -17,7 +17,8 @@
     │   └── Unauthenticated
     ├── Unavailable                             wait, or mend the environment
     │   ├── LockTimeout, Timeout, Cancelled, MissingExtra, StorageFailed, Unsupported
-    │   └── NoSpace                         (a StorageFailed) free disk space, or run ``gc``
+    │   ├── NoSpace                         (a StorageFailed) free disk space, or run ``gc``
+    │   └── NotWitnessed                        it is done and durable; have it witnessed later
     ├── IntegrityError                          bytes are not what their address says: run ``verify``
     │   └── FormatError                         a stored or received structure does not parse
     └── InternalError                           a defect: report it
@@ -70,6 +71,7 @@ class ErrorKind(StrEnum):
     FORMAT = "format"
     INTERNAL = "internal"
     NO_SPACE = "no_space"
+    NOT_WITNESSED = "not_witnessed"
 
 
 class KitError(Exception):
@@ -285,6 +287,12 @@ class Unsupported(Unavailable):
     kind = ErrorKind.UNSUPPORTED
 
 
+class NotWitnessed(Unavailable):
+    """What was asked is done and durable, but too few witnesses have cosigned a checkpoint that covers it."""
+
+    kind = ErrorKind.NOT_WITNESSED
+
+
 class IntegrityError(KitError):
     """Bytes do not match their address, checksum, signature or proof."""
 
@@ -358,4 +366,5 @@ SURFACE_CODES: dict[ErrorKind, SurfaceCode] = {
     ErrorKind.FORMAT: _INTEGRITY,
     ErrorKind.INTERNAL: _INTERNAL,
     ErrorKind.NO_SPACE: SurfaceCode(6, 507, -32010),
+    ErrorKind.NOT_WITNESSED: _UNAVAILABLE,
 }

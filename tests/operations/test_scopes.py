@@ -119,6 +119,8 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "ledger.checkpoint": {}, "ledger.vkey": {}, "ledger.seal": {}, "system.upgrade": {},
     "stream.configure": {"stream": "s"}, "ledger.hold_add": {"reason": "r"},
     "ledger.mirror": {"directory": "/nowhere/m"}, "ledger.freeze": {"reason": "r"}, "ledger.unfreeze": {},
+    "ledger.witness": {}, "ledger.witness_add": {"vkey": "v", "url": "http://w"}, "ledger.witness_list": {},
+    "ledger.witness_remove": {"name": "w"},
     "ledger.erase": {"subject": "s"}, "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
     "stream.append": {"stream": "s", "events": []}, "stream.flush": {"stream": "s"}, "stream.batches": {"stream": "s"},
     "stream.load": {"cid": CID_TEXT}, "stream.query": {"stream": "s"}, "stream.note": {"name": "mcp.x"},

@@ -139,6 +139,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "journal_entries": {"journal": "diary"},
         "journal_state": {"journal": "diary"},
         "ledger_erase": {"subject": "someone"},
+        "ledger_witness_add": {"vkey": "w.example/1+8e02324c+BDtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop", "url": "http://127.0.0.1:9"},
+        "ledger_witness_remove": {"name": "w.example/1"},
         "ledger_freeze": {"reason": "r"},
         "ledger_unfreeze": {},
     }
@@ -146,7 +148,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
 
 EVENTS = {f"journal_{verb}" for verb in ("apply", "add", "begin", "commit", "rollback", "checkpoint", "recover")}
 """Tools whose record is the journal's event itself."""
-MAY_CONFLICT = {"versions_revert", "versions_undo"}
+MAY_CONFLICT = {"versions_revert", "versions_undo", "ledger_witness"}
 """Their outcome depends on the tools called before; a typed conflict is an answer too."""
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
 from ipfs_kit.durable import StateDB
@@ -42,6 +43,7 @@ from ipfs_kit.ledger.tiles import TileFiles
 if TYPE_CHECKING:
     from ipfs_kit.ledger import check, verify
     from ipfs_kit.ledger.receipts import Effect
+    from ipfs_kit.ledger.witnesses import Witnesses
 
 _log = logging.getLogger(__name__)
 
@@ -212,6 +214,21 @@ class Ledger:
             raise
         finally:
             lease.release()
+
+    @cached_property
+    def witnesses(self) -> Witnesses:
+        """Who cosigns the main log's checkpoints."""
+        from ipfs_kit.ledger.witnesses import Witnesses
+
+        return Witnesses(self._state, self, self._now_ns)
+
+    def attach(self, note: Checkpoint) -> None:
+        """Put cosignatures into the published checkpoint; nothing where a newer one has been published since.
+
+        Args:
+            note: A checkpoint of this store with more signature lines.
+        """
+        self._publisher.attach(note)
 
     def tile_files(self, log: str) -> TileFiles:
         """The published tree of a log."""
@@ -389,7 +406,7 @@ class Ledger:
             record: bytes | None = self.reader.record_at(log, index)
         except Expired:
             record = None
-        found = self._publisher.checkpoint(log)
+        found = (self._witnessed(index) if log == MAIN else None) or self._publisher.checkpoint(log)
         for _ in range(_PROVE_ATTEMPTS):
             if found is None or found.size <= index:
                 found = self.checkpoint(log)
@@ -402,6 +419,15 @@ class Ledger:
                     raise
                 found = latest
         raise LockTimeout(f"log {log} is published faster than a proof can be read: try again")
+
+    def _witnessed(self, index: int) -> Checkpoint | None:
+        """The checkpoint that enough witnesses cosigned, if it covers an index; the published one may be newer."""
+        return self.witnesses.witnessed(index) if self._has_witnesses() else None
+
+    def _has_witnesses(self) -> bool:
+        if self.read_only and not self._state.query("SELECT 1 FROM sqlite_schema WHERE name = 'ledger_witnesses'"):
+            return False  # made before witnesses were
+        return bool(self._state.query("SELECT 1 FROM ledger_witnesses LIMIT 1"))
 
     def consistency(self, log: str, old: int, new: int) -> list[bytes]:
         """Proof that the published tree of ``new`` leaves extends that of ``old``."""
@@ -515,7 +541,8 @@ class Ledger:
     def _publish_quietly(self) -> None:
         """Publish; what cannot be published now is published by whoever comes next."""
         try:
-            self._publisher.try_publish()
+            if self._publisher.try_publish() and self._has_witnesses():
+                self.witnesses.publish()
         except IntegrityError as exc:
             _log.error("the ledger contradicts itself and records nothing more: %s", exc.message)
         except KitError as exc:

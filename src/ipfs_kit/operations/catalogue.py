@@ -33,7 +33,7 @@ TOOLSETS = (
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "ledger": ("ledger", "retention", "erase", "mirror"),
+    "ledger": ("ledger", "retention", "erase", "mirror", "witness"),
     "stream": ("stream", "settings"),
     "journal": ("journal", "journal_watch"),
 }

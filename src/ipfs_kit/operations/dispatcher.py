@@ -6,10 +6,21 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ipfs_kit.errors import Cancelled, Denied, InternalError, KitError, NoSpace, NotFound, ReadOnly, Stale
+from ipfs_kit.errors import (
+    Cancelled,
+    Denied,
+    InternalError,
+    InvalidInput,
+    KitError,
+    NoSpace,
+    NotFound,
+    NotWitnessed,
+    ReadOnly,
+    Stale,
+)
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import Draft, Effect, Outcome, Receipt
@@ -29,6 +40,8 @@ Authorise = Callable[[Principal, Operation, "str | None"], None]
 
 EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
+WITNESSED = "witnessed"
+"""The acknowledgement of a call that enough witnesses have seen: durable, and covered by their cosignatures."""
 UNRECORDED = "the disk is full: this read was answered but could not be recorded; run 'ipfs-kit gc' or free disk space"
 """The warning of an answer that the ledger had no room to record (docs/design/004-full-disk.md)."""
 TEXT_RECORDED_MAX = 1000
@@ -49,6 +62,7 @@ class Caller:
         cancelled: Set to stop long work.
         may_wait: Whether the call may wait for the disk; without, ``MustWait`` is raised where it would.
         stream: The family the call is recorded under, when it is not the operation's own.
+        ack: ``witnessed`` waits until enough witnesses have cosigned a checkpoint that covers the call.
     """
 
     principal: Principal
@@ -60,6 +74,7 @@ class Caller:
     cancelled: threading.Event | None = None
     may_wait: bool = True
     stream: str | None = None
+    ack: str | None = None
 
 
 class MustWait(Exception):
@@ -191,14 +206,15 @@ class Dispatcher:
                 raise ReadOnly(f"the store is open for reading only: {operation.name} needs it opened for writing")
             if operation.mode is Mode.WRITE and self._engine.freeze and operation.name != "ledger.unfreeze":
                 raise self._engine.freeze.refusal()
+            _check_ack(self._engine, operation, caller.ack)
             if call.full and operation.mode is Mode.WRITE and not operation.destructive:
                 raise self._engine.reserve.refusal()
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
                 call.once = Once(
                     self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound
                 )
-                return call.once.run(lambda: self._run(call, bound))
-            return self._run(call, bound)
+                return self._witnessed(caller, call.once.run(lambda: self._run(call, bound)))
+            return self._witnessed(caller, self._run(call, bound))
         except KitError as error:
             call.fail(error)
             raise
@@ -211,6 +227,17 @@ class Dispatcher:
             )
             call.fail(defect)
             raise defect from exc
+
+    def _witnessed(self, caller: Caller, result: Result) -> Result:
+        """The result once it is acknowledged as asked."""
+        if caller.ack != WITNESSED:
+            return result
+        try:
+            self._engine.ledger.witnesses.require()
+        except NotWitnessed as exc:
+            exc.details |= {"op": result.op_id, "log": result.log, "index": result.index, "durable": True}
+            raise
+        return replace(result, ack=WITNESSED)
 
     def _run(self, call: _Call, bound: Mapping[str, Any]) -> Result:
         caller = call.caller
@@ -244,6 +271,18 @@ class Dispatcher:
             cid_of(value) or receipt.record_cid,
             receipt.ack,
         )
+
+
+def _check_ack(engine: Engine, operation: Operation, ack: str | None) -> None:
+    """Refuse an acknowledgement that cannot be given, before anything is done."""
+    if ack in (None, FSYNC):
+        return
+    if ack != WITNESSED:
+        raise InvalidInput(f"ack is {FSYNC} or {WITNESSED}, not {ack!r}")
+    if operation.mode is not Mode.WRITE:
+        raise InvalidInput(f"{operation.name} changes nothing: ack={WITNESSED} is for operations that do")
+    if not engine.ledger.witnesses.known():
+        raise InvalidInput("the store has no witnesses: name one with 'ipfs-kit ledger witness-add'")
 
 
 def find_operation(name: str) -> Operation:

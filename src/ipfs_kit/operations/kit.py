@@ -110,6 +110,7 @@ class Kit(Namespaces):
         surface: Surface | None = None,
         may_wait: bool = True,
         stream: str | None = None,
+        ack: str | None = None,
     ) -> Result:
         """Run one operation with everything a surface may pass.
 
@@ -125,6 +126,7 @@ class Kit(Namespaces):
             surface: The surface, when it is not the kit's own.
             may_wait: False for a read called where nothing may wait: what would wait for the disk is not done.
             stream: The family the call is recorded under, when it is not the operation's own.
+            ack: ``witnessed`` waits until enough witnesses have cosigned a checkpoint that covers the call.
 
         Returns:
             The value with op id, index, CIDs and ack.
@@ -143,6 +145,7 @@ class Kit(Namespaces):
             cancelled,
             may_wait,
             stream,
+            ack,
         )
         return self._dispatcher.call(name, arguments, caller)
 

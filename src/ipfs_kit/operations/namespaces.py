@@ -39,6 +39,8 @@ if TYPE_CHECKING:
         SqlResult,
         VkeyInfo,
     )
+    from ipfs_kit.operations.toolsets.logs import Ingested, LogLines, LogList, LogTail, Rotation
+    from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
+    from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
 
 _UNSET: Any = object()
 
@@ -960,6 +963,41 @@ class Ledger(Namespace):
         found: FreezeInfo = self._call("ledger.unfreeze", {})
         return found
 
+    def witness_add(self, vkey: str, url: str, *, quorum: int | None = None) -> WitnessList:
+        """Name a witness that is asked to cosign every published checkpoint, and how many of all witnesses must.
+
+        Args:
+            vkey: The witness's verifier key, signature type 4.
+            url: Its submission prefix, http or https.
+            quorum: How many witnesses must cosign; 0 means all; unchanged when left out.
+        """
+        found: WitnessList = self._call("ledger.witness_add", {"vkey": vkey, "url": url, "quorum": quorum})
+        return found
+
+    def witness_remove(self, name: str, *, quorum: int | None = None) -> WitnessList:
+        """Ask a witness no more; the quorum falls to the number left when it is greater.
+
+        Args:
+            name: The witness's key name.
+            quorum: How many witnesses must cosign; 0 means all; unchanged when left out.
+        """
+        found: WitnessList = self._call("ledger.witness_remove", {"name": name, "quorum": quorum})
+        return found
+
+    def witness_list(self) -> WitnessList:
+        """List the witnesses, what each cosigned last, and which refuse this log's history."""
+        found: WitnessList = self._call("ledger.witness_list", {})
+        return found
+
+    def witness(self, *, timeout: int = 5) -> WitnessedInfo:
+        """Ask all witnesses to cosign what is recorded so far; return the checkpoint once enough have.
+
+        Args:
+            timeout: Seconds for each witness.
+        """
+        found: WitnessedInfo = self._call("ledger.witness", {"timeout": timeout})
+        return found
+
 
 class Stream(Namespace):
     """Operations of the toolset ``stream``."""
@@ -1295,6 +1333,168 @@ class Journal(Namespace):
         return found
 
 
+class Logs(Namespace):
+    """Operations of the toolset ``logs``."""
+
+    def list(self) -> LogList:
+        """List the logs of the folder of logs: $IPFS_KIT_LOGS_PATH, else ~/.local/state/ipfs-kit/logs."""
+        found: LogList = self._call("logs.list", {})
+        return found
+
+    def query(
+        self,
+        *,
+        component: builtins.list[str] | None = None,
+        level: str | None = None,
+        logger: str | None = None,
+        source: str | None = None,
+        text: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        oldest_first: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> LogLines:
+        """Return recorded log lines that meet every condition, newest first.
+
+        Args:
+            component: Parts that wrote them.
+            level: Lowest level: DEBUG, INFO, WARNING, ERROR, CRITICAL.
+            logger: Name of the logger.
+            source: File they come from.
+            text: Text that some field must contain, without regard to case.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            oldest_first: Oldest first instead of newest first.
+            limit: Most lines to return.
+            cursor: Continue after this cursor.
+        """
+        found: LogLines = self._call(
+            "logs.query",
+            {
+                "component": component,
+                "level": level,
+                "logger": logger,
+                "source": source,
+                "text": text,
+                "since": since,
+                "until": until,
+                "oldest_first": oldest_first,
+                "limit": limit,
+                "cursor": cursor,
+            },
+        )
+        return found
+
+    def tail(self, name: str, *, limit: int = 100, cursor: str | None = None, wait_s: int = 0) -> LogTail:
+        """Return the newest lines of a log file, or those after a cursor, across rotated and compressed files.
+
+        Secrets are masked. A cursor stays valid when the log is rotated, compressed or truncated.
+
+        Args:
+            name: The log: name of a file in the folder of logs.
+            limit: Most lines to return.
+            cursor: Return the lines after this cursor instead of the newest.
+            wait_s: Wait so long for a line after the cursor.
+        """
+        found: LogTail = self._call("logs.tail", {"name": name, "limit": limit, "cursor": cursor, "wait_s": wait_s})
+        return found
+
+    def rotate(
+        self,
+        name: str | None = None,
+        *,
+        max_bytes: int = 16777216,
+        max_age_s: float = 86400.0,
+        keep: int = 14,
+        compress: bool = True,
+        force: bool = False,
+    ) -> Rotation:
+        """Rotate log files by size and age, compress what was rotated before, and remove the oldest beyond the cap.
+
+        A program that keeps its file open writes on into the renamed one; it is compressed one rotation later.
+
+        Args:
+            name: The log; all of the folder when left out.
+            max_bytes: Rotate logs as large as this.
+            max_age_s: Rotate logs whose first line is as old; 0 does not look at age.
+            keep: Rotated files kept of each log.
+            compress: Compress all rotated files but the newest.
+            force: Rotate also what is not due.
+        """
+        found: Rotation = self._call(
+            "logs.rotate",
+            {
+                "name": name,
+                "max_bytes": max_bytes,
+                "max_age_s": max_age_s,
+                "keep": keep,
+                "compress": compress,
+                "force": force,
+            },
+        )
+        return found
+
+    def ingest(self, path: str, *, source: str | None = None) -> Ingested:
+        """Record the lines of a log file, each once: called again, only lines that came since are recorded.
+
+        JSON lines, syslog, access logs, Python logging and logfmt become fields; other lines are messages. Secrets are
+        masked before anything is written. A last line without an end waits for it.
+
+        Args:
+            path: A log file, plain or .gz.
+            source: Name under which its lines are found; the file's own when left out.
+        """
+        found: Ingested = self._call("logs.ingest", {"path": path, "source": source})
+        return found
+
+    def store(self, *, component: str | None = None, version: str | None = None) -> StoredLogs:
+        """Store recorded lines and log files as a version of the bucket logs; return the CID of the set.
+
+        Lines lie under /stream by component as JSON lines, files under /files with their rotated parts joined, secrets
+        masked. Each change of the bucket is recorded as an op of its own under this one.
+
+        Args:
+            component: Only recorded lines of this part; all and the log files when left out.
+            version: Name of the version; the next number when left out.
+        """
+        found: StoredLogs = self._call("logs.store", {"component": component, "version": version})
+        return found
+
+    def versions(self, *, limit: int = 100, cursor: CID | None = None) -> LogVersions:
+        """List the stored sets of logs, newest first, each with the sets it came from.
+
+        Args:
+            limit: Most versions to return.
+            cursor: Continue after this cursor.
+        """
+        found: LogVersions = self._call("logs.versions", {"limit": limit, "cursor": cursor})
+        return found
+
+    def diff(self, left: str, right: str) -> LogDiff:
+        """Compare two stored sets of logs, file by file and line by line.
+
+        Args:
+            left: A version, as store named it, or any commit or tag of the bucket logs.
+            right: A version, as store named it, or any commit or tag of the bucket logs.
+        """
+        found: LogDiff = self._call("logs.diff", {"left": left, "right": right})
+        return found
+
+    def restore(self, version: str, destination: str, *, overwrite: bool = False) -> GetInfo:
+        """Write a stored set of logs to a local folder; what is there is kept unless overwriting is asked for.
+
+        Args:
+            version: A version, as store named it, or any commit or tag of the bucket logs.
+            destination: Local folder to write.
+            overwrite: Replace files that exist.
+        """
+        found: GetInfo = self._call(
+            "logs.restore", {"version": version, "destination": destination, "overwrite": overwrite}
+        )
+        return found
+
+
 class System(Namespace):
     """Operations of the toolset ``system``."""
 
@@ -1371,6 +1571,11 @@ class Namespaces:
     def journal(self) -> Journal:
         """Operations of the toolset ``journal``."""
         return Journal(self)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """Operations of the toolset ``logs``."""
+        return Logs(self)
 
     @cached_property
     def system(self) -> System:

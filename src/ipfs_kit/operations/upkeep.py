@@ -90,7 +90,8 @@ class Upkeep:
             progress: Told of records done and in all.
         """
         report = self._engine.ledger.verify(() if against is None else (against,), progress=progress)
-        return LedgerReport(report.ok, report.records, report.findings)
+        findings = [*report.findings, *self._engine.ledger.witnesses.findings()]
+        return LedgerReport(not findings, report.records, findings)
 
     def verify(self, progress: Report) -> VerifyReport:
         """Check packs, index, pins, buckets, keys and ledger.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 STDIN_BYTES_MAX = 64 << 20
 """Most content read into one argument from a file or standard input (64 MiB); ``add`` and ``put`` stream instead."""
 
+ACK = "--ack"
+"""The option that says what to wait for."""
 CONTENT = "content"
 """Name of the positional word for content that no parameter has."""
 
@@ -50,10 +52,11 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
     operation = CATALOGUE[name]
     namespace = parser_for(key, operation).parse_args(words)
     given = _given(operation, namespace)
-    return _called(operation, given, namespace.idempotency_key, options)
+    extra = {"idempotency_key": namespace.idempotency_key, "ack": getattr(namespace, "_ack", None)}
+    return _called(operation, given, extra, options)
 
 
-def _called(operation: Operation, given: dict[str, Any], idempotency_key: str | None, options: Globals) -> int:
+def _called(operation: Operation, given: dict[str, Any], extra: dict[str, Any], options: Globals) -> int:
     from ipfs_kit.operations.kit import Kit
     from ipfs_kit.surfaces.cli import storeless
     from ipfs_kit.surfaces.cli.outcome import conclude
@@ -68,7 +71,7 @@ def _called(operation: Operation, given: dict[str, Any], idempotency_key: str | 
             render(operation, result, options.json)
             return conclude(operation.name, result, options)
         with _opened(Kit, store, operation, options) as kit:
-            result = kit.call_with(operation.name, given, idempotency_key=idempotency_key, progress=reporter)
+            result = kit.call_with(operation.name, given, progress=reporter, **extra)
             reporter.finish()
             render(operation, result, options.json)
     return conclude(operation.name, result, options)
@@ -105,7 +108,7 @@ def positional_words(command: Command, words: Sequence[str]) -> list[str]:
         command: The command, whose operations say which options take a value.
         words: What follows the command.
     """
-    takes_value = {"--idempotency-key"}
+    takes_value = {"--idempotency-key", ACK}
     for name in command.choices:
         for param in CATALOGUE[name].params:
             if param.bare is not bool and not param.arg.positional:
@@ -148,6 +151,10 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
     # Reads repeat safely without a key; one given by a script that always does is no error.
     shown = repeat if operation.mode is Mode.WRITE else argparse.SUPPRESS
     parser.add_argument("--idempotency-key", metavar="KEY", help=shown)
+    if operation.mode is Mode.WRITE:
+        parser.add_argument(
+            ACK, dest="_ack", choices=["fsync", "witnessed"], help="wait for the disk, or for the witnesses too"
+        )
     return parser
 
 

@@ -119,6 +119,10 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("ledger", "expire"): Command("ledger.expire"),
     ("ledger", "erase"): Command("ledger.erase"),
     ("ledger", "mirror"): Command("ledger.mirror"),
+    ("ledger", "witness"): Command("ledger.witness"),
+    ("ledger", "witness-add"): Command("ledger.witness_add"),
+    ("ledger", "witness-list"): Command("ledger.witness_list"),
+    ("ledger", "witness-remove"): Command("ledger.witness_remove"),
     ("ledger", "freeze"): Command("ledger.freeze"),
     ("ledger", "unfreeze"): Command("ledger.unfreeze"),
     ("ledger", "hold-add"): Command("ledger.hold_add"),
@@ -146,6 +150,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("upgrade",): Command("system.upgrade"),
     ("mcp",): Command(help="Serve the Model Context Protocol over stdio."),
     ("serve",): Command(help="Serve HTTP: API, MCP, gateway, ledger, on loopback with a token."),
+    ("witness",): Command(help="Witness logs of other stores: cosign their checkpoints (C2SP tlog-witness)."),
     ("completion",): Command(help="Print the shell completion script for bash, zsh or fish."),
 }
 

@@ -91,6 +91,10 @@ def program_parser(name: str) -> Parser | None:
         from ipfs_kit.surfaces.mcp import stdio
 
         return stdio.parser()
+    if name == "witness":
+        from ipfs_kit.surfaces.witness import serve as witness
+
+        return witness.parser()
     if name == "serve":
         from ipfs_kit.surfaces.http import serve
 

@@ -147,6 +147,10 @@ def _program(name: str, arguments: list[str], options: Globals) -> int:
         from ipfs_kit.surfaces.http.serve import run_serve
 
         return run_serve(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
+    if name == "witness":
+        from ipfs_kit.surfaces.witness.serve import run_witness
+
+        return run_witness(arguments)
     from ipfs_kit.surfaces.cli.completion import print_completion
 
     return print_completion(arguments)

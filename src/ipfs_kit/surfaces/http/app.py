@@ -124,6 +124,7 @@ async def _call(request: Request) -> Response:
             request.path_params["operation"],
             arguments,
             idempotency_key=request.headers.get("idempotency-key"),
+            ack=request.headers.get("x-ipfs-kit-ack"),
             cancelled=cancelled,
         )
     finally:
