@@ -123,6 +123,9 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "ledger.witness_remove": {"name": "w"},
     "ledger.erase": {"subject": "s"}, "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
     "stream.append": {"stream": "s", "events": []}, "stream.flush": {"stream": "s"}, "stream.batches": {"stream": "s"},
+    "logs.list": {}, "logs.query": {}, "logs.tail": {"name": "x.log"}, "logs.rotate": {}, "logs.store": {}, "logs.versions": {},
+    "logs.ingest": {"path": "/nowhere/x.log"}, "logs.diff": {"left": "v1", "right": "v2"},
+    "logs.restore": {"version": "v1", "destination": "/nowhere/o"},
     "stream.load": {"cid": CID_TEXT}, "stream.query": {"stream": "s"}, "stream.note": {"name": "mcp.x"},
 }  # fmt: skip
 """Operations that a narrowed scope never suffices for."""

@@ -29,7 +29,8 @@ META = {"ipfs-kit/op", "ipfs-kit/cid", "ipfs-kit/ack", "ipfs-kit/proof"}
 
 
 def agent(store: Path, *words: str) -> StdioServerParameters:
-    return StdioServerParameters(command=KIT[0], args=[*KIT[1:], "--store", str(store), "mcp", *words])
+    logs = {"IPFS_KIT_LOGS_PATH": str(store.parent / "logs")}
+    return StdioServerParameters(command=KIT[0], args=[*KIT[1:], "--store", str(store), "mcp", *words], env=logs)
 
 
 @pytest.fixture
@@ -65,6 +66,11 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     batch = str(kit.stream.flush("alerts").cid)
     kit.ledger.hold_add("case 5", stream="alerts")
     hold = kit.ledger.hold_add("case 6", stream="wal").id
+    kit.stream.append("logs", events=[{"level": "INFO", "message": "m", "component": "c"}])
+    kit.logs.store(component="c")
+    logs = kit.engine.path.parent / "logs"
+    logs.mkdir()
+    (logs / "some.log").write_text("a line\n", encoding="utf-8")
     kit.bucket.create("diary")
     begun, other = (kit.journal.begin("diary").transaction_id for _ in range(2))
     kit.stream.append("audit", events=[{"event_type": "user", "action": "made", "user_id": "someone"}])
@@ -138,6 +144,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "journal_check": {"journal": "diary"},
         "journal_entries": {"journal": "diary"},
         "journal_state": {"journal": "diary"},
+        "logs_tail": {"name": "some.log"},
+        "logs_diff": {"left": "v1", "right": "v1"},
         "ledger_erase": {"subject": "someone"},
         "ledger_witness_add": {"vkey": "w.example/1+8e02324c+BDtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop", "url": "http://127.0.0.1:9"},
         "ledger_witness_remove": {"name": "w.example/1"},

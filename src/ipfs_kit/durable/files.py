@@ -237,6 +237,25 @@ def replace(path: PathLike, data: Buffer | Iterable[Buffer], *, mode: int | None
         raise storage_failed("replace", name, exc) from exc
 
 
+def move(source: PathLike, target: PathLike) -> None:
+    """Give a file a new name in its directory, durably; whoever has it open goes on with it.
+
+    Args:
+        source: The file.
+        target: Its new name, which must be free: one that is taken is replaced.
+
+    Raises:
+        StorageFailed: The operating system refused, or the file is absent.
+    """
+    name = os.fspath(target)
+    try:
+        _call("rename", name)
+        os.rename(source, name)
+        _sync_dir(os.path.dirname(name))
+    except OSError as exc:
+        raise storage_failed("move", name, exc) from exc
+
+
 def remove(path: PathLike, *, missing_ok: bool = True, sync: bool = True) -> bool:
     """Unlink a file and make its absence durable.
 

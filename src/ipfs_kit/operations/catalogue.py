@@ -29,6 +29,7 @@ TOOLSETS = (
     "ledger",
     "stream",
     "journal",
+    "logs",
     "system",
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
@@ -36,6 +37,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": ("ledger", "retention", "erase", "mirror", "witness"),
     "stream": ("stream", "settings"),
     "journal": ("journal", "journal_watch"),
+    "logs": ("logs", "logs_versions"),
 }
 """Modules that hold a toolset's operations, where they are several."""
 

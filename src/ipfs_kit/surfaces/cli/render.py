@@ -261,7 +261,50 @@ def _journal_health(value: Any) -> list[str]:
     return lines + _fields(value.figures)
 
 
+def _log_rows(value: Any) -> list[str]:
+    lines = []
+    for row in value.rows:
+        where = f" {row.component}" if row.component else ""
+        shown = "(erased)" if row.level is None else row.message
+        lines.append(f"{(row.time or '')[:23]}Z {row.level or '-':8}{where}: {shown}")
+        lines += [f"    {line}" for line in (row.exception or "").splitlines()]
+    return (lines or ["no lines"]) + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
+def _logs(value: Any) -> list[str]:
+    rows = [(each.name, human_size(each.size), len(each.files), each.changed[:19] + "Z") for each in value.logs]
+    head = ("LOG", "SIZE", "FILES", "CHANGED")
+    return table(rows, head) if rows else [f"no logs in {value.directory}"]
+
+
+def _rotated(value: Any) -> list[str]:
+    lines = []
+    for each in value.logs:
+        lines += [f"{each.name} -> {each.rotated_to}"] if each.rotated_to else [f"{each.name} is not due"]
+        lines += [f"compressed {name}" for name in each.compressed] + [f"removed {name}" for name in each.removed]
+    return lines or [f"no logs in {value.directory}"]
+
+
+def _log_versions(value: Any) -> list[str]:
+    rows = [(" ".join(each.versions) or "-", each.time[:19] + "Z", each.cid, each.commit) for each in value.versions]
+    lines = table(rows, ("VERSION", "TIME", "CID", "COMMIT")) if rows else ["no logs were stored"]
+    return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
+def _log_diff(value: Any) -> list[str]:
+    lines = []
+    for each in value.files:
+        lines += [f"{each.change} {each.path}: {each.added} lines more, {each.removed} fewer", *each.lines]
+    return lines or ["no difference"]
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    "logs.list": _logs,
+    "logs.query": _log_rows,
+    "logs.tail": lambda value: [*value.lines, f"(cursor {value.cursor})"],
+    "logs.rotate": _rotated,
+    "logs.versions": _log_versions,
+    "logs.diff": _log_diff,
     "journal.entries": _entered,
     "journal.state": _journal_state,
     "journal.check": _journal_health,

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ipfs_kit.errors import InvalidInput, Unavailable
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.surfaces.http.auth import owner_token
+from ipfs_kit.surfaces.log_output import add_options, log_output
 from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.process import tune_server
 
@@ -31,6 +32,7 @@ def parser() -> Parser:
         metavar="SCOPE",
         help="permission of the bearer, such as files:*@BUCKET/path (repeatable; default all)",
     )
+    add_options(words)
     return words
 
 
@@ -89,7 +91,7 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
         # The server shuts down gracefully on either signal and then passes it on: this makes both end the same way.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        with contextlib.suppress(KeyboardInterrupt):
+        with log_output(kit, options, "http"), contextlib.suppress(KeyboardInterrupt):
             tune_server()
             uvicorn.Server(config).run(sockets=[listener])
     sys.stdout.flush()

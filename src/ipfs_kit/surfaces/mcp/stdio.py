@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import LOCAL, Principal
+from ipfs_kit.surfaces.log_output import add_options, log_output
 from ipfs_kit.surfaces.mcp.tools import offered
 from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.process import run_until_ended, tune_server
@@ -25,6 +26,7 @@ def parser() -> Parser:
     words.add_argument(
         "--read-tools", action="store_true", help="offer only tools that change nothing; their calls are recorded"
     )
+    add_options(words)
     return words
 
 
@@ -67,5 +69,6 @@ def run_stdio(arguments: Sequence[str], store: str | None, lock_timeout_s: float
                 await server.run(read_stream, write_stream, server.create_initialization_options())
 
         tune_server()
-        run_until_ended(lambda: anyio.run(serve))
+        with log_output(kit, options, "mcp"):
+            run_until_ended(lambda: anyio.run(serve))
     return 0

@@ -1,0 +1,1 @@
+"""Log lines: secrets taken out, files that rotate, readers that follow, and a handler that writes to a stream."""
