@@ -124,15 +124,19 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "ledger.erase": {"subject": "s"}, "ledger.expire": {}, "ledger.hold_list": {}, "ledger.hold_release": {"hold": 1},
     "stream.append": {"stream": "s", "events": []}, "stream.flush": {"stream": "s"}, "stream.batches": {"stream": "s"},
     "logs.list": {}, "logs.query": {}, "logs.tail": {"name": "x.log"}, "logs.rotate": {}, "logs.store": {}, "logs.versions": {},
+    "health.run": {}, "health.status": {}, "health.history": {}, "health.checks": {}, "health.configure": {"check": "store"},
+    "health.report": {"results": []},
     "logs.ingest": {"path": "/nowhere/x.log"}, "logs.diff": {"left": "v1", "right": "v2"},
     "logs.restore": {"version": "v1", "destination": "/nowhere/o"},
+    "audit.query": {}, "audit.timeline": {}, "audit.verify": {}, "audit.report": {}, "audit.detect": {},
+    "audit.export": {"destination": "/nowhere/o"}, "audit.rule_set": {"rule": "denials"}, "audit.check_alerts": {},
     "stream.load": {"cid": CID_TEXT}, "stream.query": {"stream": "s"}, "stream.note": {"name": "mcp.x"},
 }  # fmt: skip
 """Operations that a narrowed scope never suffices for."""
 
 NOWHERE: dict[str, dict[str, Any]] = {
     "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "system.operations": {}, "system.doctor": {},
-    "stream.list": {},
+    "stream.list": {}, "audit.rules": {},
 }  # fmt: skip
 
 OTHER = {"versions.undo", "versions.restore"}

@@ -28,14 +28,17 @@ TOOLSETS = (
     "versions",
     "ledger",
     "stream",
+    "audit",
     "journal",
     "logs",
+    "health",
     "system",
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "ledger": ("ledger", "retention", "erase", "mirror", "witness"),
     "stream": ("stream", "settings"),
+    "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),
     "logs": ("logs", "logs_versions"),
 }

@@ -19,13 +19,18 @@ if TYPE_CHECKING:
         Status,
     )
     from ipfs_kit.ipld.cid import CID
+    from ipfs_kit.monitoring.health import Check
     from ipfs_kit.operations.results import Content
+    from ipfs_kit.operations.toolsets.audit import AuditPage, AuditVerdict, Timeline
+    from ipfs_kit.operations.toolsets.audit_reports import AuditExport, AuditReport
+    from ipfs_kit.operations.toolsets.audit_watch import AlertCheck, Detection, RuleChange, RuleList
     from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
     from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
+    from ipfs_kit.operations.toolsets.health import CheckList, HealthHistory, HealthReport, HealthStatus
     from ipfs_kit.operations.toolsets.journal import Entered, EntryPage, Recovery, StatePage, TransactionInfo
     from ipfs_kit.operations.toolsets.journal_watch import JournalHealth
     from ipfs_kit.operations.toolsets.ledger import (
@@ -1157,6 +1162,258 @@ class Stream(Namespace):
         return found
 
 
+class Audit(Namespace):
+    """Operations of the toolset ``audit``."""
+
+    def query(
+        self,
+        *,
+        types: list[str] | None = None,
+        users: list[str] | None = None,
+        status: list[str] | None = None,
+        resource: str | None = None,
+        resource_type: str | None = None,
+        actions: list[str] | None = None,
+        ips: list[str] | None = None,
+        severities: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        text: str | None = None,
+        denials: bool = True,
+        oldest_first: bool = False,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> AuditPage:
+        """Return audit events and refused calls that meet every condition, newest first, over the whole history.
+
+        Args:
+            types: Kinds of event, for example authentication.
+            users: People.
+            status: How it ended, for example failure or denied.
+            resource: The resource, exactly.
+            resource_type: Kind of resource.
+            actions: What was done.
+            ips: Addresses it came from.
+            severities: Info, warning, error, critical.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            text: Text that some field must contain, without regard to case.
+            denials: Calls that this store refused, too.
+            oldest_first: Oldest first instead of newest first.
+            limit: Most rows to return.
+            cursor: Continue after this cursor.
+        """
+        found: AuditPage = self._call(
+            "audit.query",
+            {
+                "types": types,
+                "users": users,
+                "status": status,
+                "resource": resource,
+                "resource_type": resource_type,
+                "actions": actions,
+                "ips": ips,
+                "severities": severities,
+                "since": since,
+                "until": until,
+                "text": text,
+                "denials": denials,
+                "oldest_first": oldest_first,
+                "limit": limit,
+                "cursor": cursor,
+            },
+        )
+        return found
+
+    def timeline(
+        self,
+        *,
+        bucket_s: float = 3600.0,
+        by: Literal["event_type", "status", "severity", "action", "kind"] = "event_type",
+        types: list[str] | None = None,
+        users: list[str] | None = None,
+        resource: str | None = None,
+        ips: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        denials: bool = True,
+    ) -> Timeline:
+        """Count the audit trail over time, in equal parts.
+
+        Args:
+            bucket_s: Seconds of one part.
+            by: What each part is counted by.
+            types: Kinds of event, for example authentication.
+            users: People.
+            resource: The resource, exactly.
+            ips: Addresses it came from.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            denials: Calls that this store refused, too.
+        """
+        found: Timeline = self._call(
+            "audit.timeline",
+            {
+                "bucket_s": bucket_s,
+                "by": by,
+                "types": types,
+                "users": users,
+                "resource": resource,
+                "ips": ips,
+                "since": since,
+                "until": until,
+                "denials": denials,
+            },
+        )
+        return found
+
+    def verify(self) -> AuditVerdict:
+        """Check that no audit record was edited, removed or reordered, and name each that was; writes nothing.
+
+        The audit trail lies in the main log of the ledger: the independent verifier checks all of it, and records that do not
+        match the signed tree are looked up one by one."""
+        found: AuditVerdict = self._call("audit.verify", {})
+        return found
+
+    def report(
+        self,
+        kind: Literal["summary", "security", "compliance", "user_activity"] = "summary",
+        *,
+        since: float | None = None,
+        until: float | None = None,
+        users: list[str] | None = None,
+    ) -> AuditReport:
+        """Report on the audit trail: what happened, what an attack would leave, who changed what, who did how much.
+
+        Args:
+            kind: Summary, security, compliance or user_activity.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            users: People.
+        """
+        found: AuditReport = self._call("audit.report", {"kind": kind, "since": since, "until": until, "users": users})
+        return found
+
+    def export(
+        self,
+        destination: str,
+        *,
+        file_format: Literal["json", "jsonl", "csv", "parquet"] = "jsonl",
+        types: list[str] | None = None,
+        users: list[str] | None = None,
+        status: list[str] | None = None,
+        resource: str | None = None,
+        resource_type: str | None = None,
+        actions: list[str] | None = None,
+        ips: list[str] | None = None,
+        severities: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        text: str | None = None,
+        denials: bool = True,
+        overwrite: bool = False,
+    ) -> AuditExport:
+        """Write audit rows to a local file, newest first: all that ``audit query`` finds with the same conditions.
+
+        Args:
+            destination: Local file to write.
+            file_format: How the file is written.
+            types: Kinds of event, for example authentication.
+            users: People.
+            status: How it ended, for example failure or denied.
+            resource: The resource, exactly.
+            resource_type: Kind of resource.
+            actions: What was done.
+            ips: Addresses it came from.
+            severities: Info, warning, error, critical.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            text: Text that some field must contain, without regard to case.
+            denials: Calls that this store refused, too.
+            overwrite: Replace a file that exists.
+        """
+        found: AuditExport = self._call(
+            "audit.export",
+            {
+                "destination": destination,
+                "file_format": file_format,
+                "types": types,
+                "users": users,
+                "status": status,
+                "resource": resource,
+                "resource_type": resource_type,
+                "actions": actions,
+                "ips": ips,
+                "severities": severities,
+                "since": since,
+                "until": until,
+                "text": text,
+                "denials": denials,
+                "overwrite": overwrite,
+            },
+        )
+        return found
+
+    def rules(self) -> RuleList:
+        """List the rules of the audit trail as they are set."""
+        found: RuleList = self._call("audit.rules", {})
+        return found
+
+    def rule_set(
+        self,
+        rule: Literal["failed_logins", "denials", "key_revocation", "new_ip"],
+        *,
+        enabled: bool | None = None,
+        threshold: int | None = None,
+        window_s: float | None = None,
+        severity: Literal["info", "warning", "error", "critical"] | None = None,
+    ) -> RuleChange:
+        """Change how a rule is set, what is left out stays.
+
+        Args:
+            rule: The rule.
+            enabled: Whether it is judged.
+            threshold: Rows from which on it holds.
+            window_s: Rows of so many seconds count together, a day at most.
+            severity: Of its alert.
+        """
+        found: RuleChange = self._call(
+            "audit.rule_set",
+            {"rule": rule, "enabled": enabled, "threshold": threshold, "window_s": window_s, "severity": severity},
+        )
+        return found
+
+    def check_alerts(self) -> AlertCheck:
+        """Judge the rules over what was recorded since the last check; each alert is raised once, and cleared when over.
+
+        What crossed a threshold and was over again between two checks is raised by the first and cleared by the next."""
+        found: AlertCheck = self._call("audit.check_alerts", {})
+        return found
+
+    def detect(
+        self,
+        *,
+        detectors: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        learn_s: float = 2592000.0,
+    ) -> Detection:
+        """Judge the audit trail since a time, a day when left out, against what was usual before it.
+
+        Each hit names its baseline, its threshold, the value found and the ops behind it.
+
+        Args:
+            detectors: Rate, novelty, sequence; all when left out.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            learn_s: Seconds before since that show what is usual.
+        """
+        found: Detection = self._call(
+            "audit.detect", {"detectors": detectors, "since": since, "until": until, "learn_s": learn_s}
+        )
+        return found
+
+
 class Journal(Namespace):
     """Operations of the toolset ``journal``."""
 
@@ -1495,6 +1752,105 @@ class Logs(Namespace):
         return found
 
 
+class Health(Namespace):
+    """Operations of the toolset ``health``."""
+
+    def run(self, checks: list[str] | None = None) -> HealthReport:
+        """Run health checks side by side, record a result of each, and an alert for each change.
+
+        The call takes no longer than the longest time limit of the checks.
+
+        Args:
+            checks: The checks; all that are enabled when left out.
+        """
+        found: HealthReport = self._call("health.run", {"checks": checks})
+        return found
+
+    def report(self, results: list[dict[str, Any]]) -> HealthReport:
+        """Record results of checks that a program ran itself, and an alert for each change.
+
+        Args:
+            results: Results of checks of your own: fields of the stream health.
+        """
+        found: HealthReport = self._call("health.report", {"results": results})
+        return found
+
+    def status(self) -> HealthStatus:
+        """Return the newest result of each check and the status of the whole, without running anything."""
+        found: HealthStatus = self._call("health.status", {})
+        return found
+
+    def history(
+        self,
+        check: str | None = None,
+        *,
+        status: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> HealthHistory:
+        """Return recorded results, newest first.
+
+        Args:
+            check: The check; all when left out.
+            status: Only these: healthy, degraded, unhealthy, unknown.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            limit: Most results to return.
+            cursor: Continue after this cursor.
+        """
+        found: HealthHistory = self._call(
+            "health.history",
+            {"check": check, "status": status, "since": since, "until": until, "limit": limit, "cursor": cursor},
+        )
+        return found
+
+    def checks(self) -> CheckList:
+        """List the built-in checks with the settings in force."""
+        found: CheckList = self._call("health.checks", {})
+        return found
+
+    def configure(
+        self,
+        check: str,
+        *,
+        enabled: bool | None = None,
+        critical: bool | None = None,
+        interval_s: float | None = None,
+        timeout_s: float | None = None,
+        degraded_at: float | None = None,
+        unhealthy_at: float | None = None,
+        target: str | None = None,
+    ) -> Check:
+        """Change settings of a check, what is left out stays; return all of them. They are kept in the op's own record.
+
+        Args:
+            check: The check.
+            enabled: Whether it is run.
+            critical: Whether it decides over the whole.
+            interval_s: How often it is due, seconds.
+            timeout_s: Longest time it may take, seconds.
+            degraded_at: Percent from which it is degraded.
+            unhealthy_at: Percent from which it is unhealthy.
+            target: HOST:PORT of network_connectivity.
+        """
+        found: Check = self._call(
+            "health.configure",
+            {
+                "check": check,
+                "enabled": enabled,
+                "critical": critical,
+                "interval_s": interval_s,
+                "timeout_s": timeout_s,
+                "degraded_at": degraded_at,
+                "unhealthy_at": unhealthy_at,
+                "target": target,
+            },
+        )
+        return found
+
+
 class System(Namespace):
     """Operations of the toolset ``system``."""
 
@@ -1568,6 +1924,11 @@ class Namespaces:
         return Stream(self)
 
     @cached_property
+    def audit(self) -> Audit:
+        """Operations of the toolset ``audit``."""
+        return Audit(self)
+
+    @cached_property
     def journal(self) -> Journal:
         """Operations of the toolset ``journal``."""
         return Journal(self)
@@ -1576,6 +1937,11 @@ class Namespaces:
     def logs(self) -> Logs:
         """Operations of the toolset ``logs``."""
         return Logs(self)
+
+    @cached_property
+    def health(self) -> Health:
+        """Operations of the toolset ``health``."""
+        return Health(self)
 
     @cached_property
     def system(self) -> System:

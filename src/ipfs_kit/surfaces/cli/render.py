@@ -298,7 +298,103 @@ def _log_diff(value: Any) -> list[str]:
     return lines or ["no difference"]
 
 
+def _health(value: Any) -> list[str]:
+    rows = [
+        (
+            each.check,
+            each.status,
+            (each.time or "now")[:19],
+            f"{each.duration_ms or 0:.0f} ms",
+            each.error or _cell(each.details),
+        )
+        for each in value.results
+    ]
+    lines = table(rows, ("CHECK", "STATUS", "TIME", "TOOK", "WHAT")) if rows else ["no results yet: run health run"]
+    lines += [f"the whole is {value.status}"] if hasattr(value, "status") else []
+    lines += [f"alert raised: {each}" for each in getattr(value, "raised", ())]
+    return lines + [f"alert cleared: {each}" for each in getattr(value, "cleared", ())]
+
+
+def _checks(value: Any) -> list[str]:
+    rows = [
+        (c.id, "on" if c.enabled else "off", f"{c.interval_s:g} s", f"{c.timeout_s:g} s", "yes" if c.critical else "no")
+        for c in value.checks
+    ]
+    return table(rows, ("CHECK", "RUN", "EVERY", "LIMIT", "CRITICAL"))
+
+
+def _audit_rows(value: Any) -> list[str]:
+    rows = [
+        (
+            row.op, row.time[:19] + "Z", row.severity or "-", row.event_type or "(erased)", row.action or "-",
+            row.user_id or "-", row.ip_address or "-", row.resource_id or "-", row.status or "-",
+        )
+        for row in value.rows
+    ]  # fmt: skip
+    head = ("OP", "TIME", "SEVERITY", "TYPE", "ACTION", "USER", "ADDRESS", "RESOURCE", "STATUS")
+    return (table(rows, head) if rows else ["no rows"]) + (
+        [f"… continue with --cursor {value.cursor}"] if value.cursor else []
+    )
+
+
+def _audit_report(value: Any) -> list[str]:
+    lines = [f"{value.kind}: {value.events} events, {value.denials} refused calls, {value.first} to {value.last}"]
+    for each in value.tables:
+        cells = [tuple("-" if cell is None else str(cell) for cell in row) for row in each.rows]
+        lines += ["", each.title, *(table(cells, tuple(each.columns)) if cells else ["none"])]
+        lines += [f"… and {each.left_out} more"] if each.left_out else []
+    return lines
+
+
+def _audit_verdict(value: Any) -> list[str]:
+    if value.ok:
+        return [f"the trail is what was recorded: {value.events} audit rows, {value.records} records checked"]
+    return [f"broken {each.op}: {each.what}" for each in value.broken] + value.findings
+
+
+def _alert_check(value: Any) -> list[str]:
+    lines = [f"{each.state} {each.rule}: {each.message} [{each.severity}]" for each in value.changes]
+    standing = [f"active {rule}: {key}" for rule, key in value.active]
+    return [*lines, *standing] or ["no alerts"]
+
+
+def _rules(value: Any) -> list[str]:
+    rows = [
+        (each.rule, "on" if each.enabled else "off", each.threshold, f"{each.window_s:g} s", each.severity, each.about)
+        for each in value.rules
+    ]
+    return table(rows, ("RULE", "STATE", "FROM", "WITHIN", "SEVERITY", "ABOUT"))
+
+
+def _detection(value: Any) -> list[str]:
+    lines = [
+        f"{each.detector} {each.subject}: {each.what}: {each.value:g} (usual {each.baseline:g}, told from "
+        f"{each.threshold:g}), {len(each.ops)} ops from {each.ops[0]}"
+        for each in value.hits
+    ]
+    return [*lines, f"{len(value.hits)} hits in {value.judged} rows, judged by {value.learned} before"]
+
+
+def _timeline(value: Any) -> list[str]:
+    rows = [
+        (each.start[:19] + "Z", each.count, ", ".join(f"{k} {n}" for k, n in each.by.items())) for each in value.parts
+    ]
+    return table(rows, ("FROM", "COUNT", "BY")) if rows else ["no rows"]
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    "audit.query": _audit_rows,
+    "audit.report": _audit_report,
+    "audit.verify": _audit_verdict,
+    "audit.timeline": _timeline,
+    "audit.rules": _rules,
+    "audit.check_alerts": _alert_check,
+    "audit.detect": _detection,
+    "health.run": _health,
+    "health.report": _health,
+    "health.status": _health,
+    "health.history": _health,
+    "health.checks": _checks,
     "logs.list": _logs,
     "logs.query": _log_rows,
     "logs.tail": lambda value: [*value.lines, f"(cursor {value.cursor})"],
