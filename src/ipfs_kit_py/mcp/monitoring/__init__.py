@@ -1,0 +1,1 @@
+"""Published monitoring classes of the command server."""
