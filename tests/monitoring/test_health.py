@@ -61,6 +61,7 @@ def test_a_hanging_check_is_given_up_once_and_a_failing_one_stops_no_other() -> 
     assert first[1]["error"] == "RuntimeError: broken probe"
     assert second[0]["error"] == "the run before has not ended yet"
     assert len(started) == 1
+    assert first[2]["duration_ms"] < first[0]["duration_ms"] == 50
 
 
 def test_values_are_judged_at_the_limit_and_unknown_when_the_machine_does_not_tell() -> None:

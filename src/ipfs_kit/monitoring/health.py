@@ -74,6 +74,10 @@ BUILT_IN: Final = (
 )
 
 
+Begun = tuple[int, threading.Thread, list[tuple[Outcome, float]]]
+"""When a check began, what runs it, and its outcome with the milliseconds it took."""
+
+
 class Runner:
     """Runs checks; one that hangs is given up, and not started again before it ended.
 
@@ -94,17 +98,18 @@ class Runner:
         started = [(check, self._start(check, work)) for check, work in checks]
         return [self._result(check, begun) for check, begun in started]
 
-    def _start(self, check: Check, work: Callable[[], Outcome]) -> tuple[int, threading.Thread, list[Outcome]] | None:
-        found: list[Outcome] = []
+    def _start(self, check: Check, work: Callable[[], Outcome]) -> Begun | None:
+        found: list[tuple[Outcome, float]] = []
 
         def measure() -> None:
+            began_ns = self._clock()
             try:
                 outcome = work()
             except KitError as error:
                 outcome = Outcome(UNHEALTHY, error=error.message)
             except Exception as exc:  # a check is the caller's code: whatever it raises is its result
                 outcome = Outcome(UNHEALTHY, error=f"{type(exc).__name__}: {exc}")
-            found.append(outcome)
+            found.append((outcome, (self._clock() - began_ns) / 1e6))
 
         with self._guard:
             before = self._running.get(check.id)
@@ -115,15 +120,16 @@ class Runner:
         thread.start()
         return self._clock(), thread, found
 
-    def _result(self, check: Check, begun: tuple[int, threading.Thread, list[Outcome]] | None) -> dict[str, Any]:
+    def _result(self, check: Check, begun: Begun | None) -> dict[str, Any]:
         if begun is None:
             return _event(check, Outcome(UNHEALTHY, error="the run before has not ended yet"), 0.0)
         at_ns, thread, found = begun
         thread.join(max(0.0, check.timeout_s - (self._clock() - at_ns) / 1e9))
-        took_ms = (self._clock() - at_ns) / 1e6
         if not found:
-            return _event(check, Outcome(UNHEALTHY, error=f"no answer within {check.timeout_s:g} s"), took_ms)
-        return _event(check, found[0], took_ms)
+            return _event(
+                check, Outcome(UNHEALTHY, error=f"no answer within {check.timeout_s:g} s"), check.timeout_s * 1e3
+            )
+        return _event(check, *found[0])
 
 
 def _event(check: Check, outcome: Outcome, took_ms: float) -> dict[str, Any]:
