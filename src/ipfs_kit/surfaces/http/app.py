@@ -32,6 +32,7 @@ def build_app(
     *,
     allowed_hosts: Iterable[str] = ("127.0.0.1", "localhost", "::1"),
     extra_routes: Iterable[BaseRoute] = (),
+    public_log: bool = False,
 ) -> Any:
     """Build the application of one store.
 
@@ -40,6 +41,7 @@ def build_app(
         tokens: Principals by bearer token.
         allowed_hosts: Host header names it answers to.
         extra_routes: Routes of later surfaces, mounted behind the same authentication and error table.
+        public_log: Serve checkpoint and tiles under every host name.
 
     Returns:
         An ASGI 3 application.
@@ -78,7 +80,7 @@ def build_app(
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={KitError: _on_error})
     app.state.kit = kit
-    return TokenAuth(McpPath(app), tokens, frozenset(allowed_hosts))
+    return TokenAuth(McpPath(app), tokens, frozenset(allowed_hosts), public_log=public_log)
 
 
 class McpPath:

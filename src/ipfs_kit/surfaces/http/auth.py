@@ -15,7 +15,8 @@ Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
-PUBLIC_PREFIXES = ("/health", "/ledger/")
+LOG_PREFIX = "/ledger/"
+PUBLIC_PREFIXES = ("/health", LOG_PREFIX)
 """Open to all: liveness says nothing about content, and a log is checked by strangers."""
 
 
@@ -26,10 +27,13 @@ class TokenAuth:
         app: The application behind it.
         tokens: Principals by token.
         allowed_hosts: Host names accepted in the Host header, against DNS rebinding.
+        public_log: Whether the log answers under every host name: what it shows is everybody's.
     """
 
-    def __init__(self, app: Any, tokens: Mapping[str, Principal], allowed_hosts: frozenset[str]) -> None:
-        self._app, self._tokens, self._hosts = app, tokens, allowed_hosts
+    def __init__(
+        self, app: Any, tokens: Mapping[str, Principal], allowed_hosts: frozenset[str], *, public_log: bool = False
+    ) -> None:
+        self._app, self._tokens, self._hosts, self._public_log = app, tokens, allowed_hosts, public_log
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one ASGI connection."""
@@ -41,7 +45,8 @@ class TokenAuth:
             await send({"type": "websocket.close", "code": 1008})
             return
         headers = {name.lower(): value for name, value in scope["headers"]}
-        if host_of(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
+        anywhere = self._public_log and scope["path"].startswith(LOG_PREFIX)
+        if not anywhere and host_of(headers.get(b"host", b"").decode("latin-1")) not in self._hosts:
             await send_error(send, Denied("this server answers only to its own host names"))
             return
         principal = self._principal(headers.get(b"authorization", b"").decode("latin-1"))

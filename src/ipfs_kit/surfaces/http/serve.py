@@ -32,6 +32,9 @@ def parser() -> Parser:
         metavar="SCOPE",
         help="permission of the bearer, such as files:*@BUCKET/path (repeatable; default all)",
     )
+    words.add_argument(
+        "--public-log", action="store_true", help="let anybody read checkpoint and tiles, under any host name"
+    )
     add_options(words)
     return words
 
@@ -85,7 +88,7 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         listener.listen(1024)
         port = listener.getsockname()[1]
         hosts = {options.host, "127.0.0.1", "localhost", "::1"}
-        app = build_app(kit, tokens, allowed_hosts=hosts)
+        app = build_app(kit, tokens, allowed_hosts=hosts, public_log=options.public_log)
         shown = "" if options.token_file else f"\ntoken: {token}"
         print(f"serving {kit.engine.path} on http://{options.host}:{port}{shown}", flush=True)
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
