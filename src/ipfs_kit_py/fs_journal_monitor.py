@@ -14,8 +14,9 @@ from ipfs_kit.monitoring.journal_monitor import THRESHOLDS
 from ipfs_kit_py._adapter import HAS_ACCELERATE, HAS_DATASETS
 from ipfs_kit_py._journal import BUCKET, ensure_journal
 from ipfs_kit_py._journal_alerts import JournalAlerts
+from ipfs_kit_py._journal_pictures import JournalVisualization
 
-__all__ = ["HAS_ACCELERATE", "HAS_DATASETS", "JournalHealthMonitor"]
+__all__ = ["HAS_ACCELERATE", "HAS_DATASETS", "JournalHealthMonitor", "JournalVisualization"]
 
 
 class JournalHealthMonitor(JournalAlerts):

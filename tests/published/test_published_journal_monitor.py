@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,10 @@ from typing import Any
 import pytest
 
 from ipfs_kit.errors import InvalidInput
+from ipfs_kit.monitoring.journal_charts import PLOTS
 from ipfs_kit_py._journal_stats import JournalStats
 from ipfs_kit_py.filesystem_journal import FilesystemJournal, FilesystemJournalManager
-from ipfs_kit_py.fs_journal_monitor import JournalHealthMonitor
+from ipfs_kit_py.fs_journal_monitor import JournalHealthMonitor, JournalVisualization
 
 
 def test_alerts_come_once_with_callback_and_clear_on_recovery(tmp_path: Path) -> None:
@@ -82,3 +84,30 @@ def test_figures_for_pictures_are_the_journals_and_load_as_saved(tmp_path: Path)
     assert stats.load_stats(stats.save_stats(found)) == found
     stats.close()
     journal.close()
+
+
+def test_the_dashboard_after_a_restart_shows_the_journals_numbers_and_names_nothing_outside(tmp_path: Path) -> None:
+    journal = FilesystemJournal(tmp_path / "store")
+    manager = FilesystemJournalManager(journal)
+    for at in range(7):
+        manager.write_file(f"/{at}", b"x" * 11)
+    for _ in range(3):
+        manager.delete("/absent")
+    journal.close()
+    pictures = JournalVisualization(output_dir=tmp_path / "out", storage_path=tmp_path / "store")
+    made = pictures.create_dashboard()
+    text = Path(made.pop("html_report")).read_text(encoding="utf-8")
+    assert sorted(made) == sorted(PLOTS)
+    assert all(Path(path).read_bytes()[:4] == b"\x89PNG" for path in made.values())
+    assert text.count("<img ") == 7
+    assert not re.search(r"https?:|<script|<link|src=\"(?!data:)", text)
+    for row in ('write</td><td class="n">7', 'delete</td><td class="n">3', 'failed</td><td class="n">3'):
+        assert f"<td>{row}</td>" in text
+    assert '<td>local</td><td class="n">77</td>' in text
+    stats = pictures.collect_operation_stats()
+    assert stats["error_rate"]["values"][-1] == 0.3
+    svg = Path(pictures.plot_error_rate(stats, tmp_path / "rate.svg"))
+    assert svg.read_bytes().startswith(b"<?xml")
+    with pytest.raises(InvalidInput):
+        pictures.plot_entry_types({})
+    pictures.close()

@@ -6,7 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from ipfs_kit.errors import InvalidInput
 from ipfs_kit.monitoring.journal_monitor import Entry
+from ipfs_kit.monitoring.plots import Chart, Series
 
 PLOTS: Final = (
     "entry_types",
@@ -20,6 +22,16 @@ PLOTS: Final = (
 """Names of the pictures."""
 BUCKETS: Final = 24
 """Equal parts that a range of time is cut into."""
+_DRAWN: Final = {
+    "entry_types": ("Entries by type", "bar", "type", "entries"),
+    "entry_statuses": ("Entries by status", "pie", "", ""),
+    "journal_growth": ("Growth of the journal", "line", "time (UTC)", "entries so far"),
+    "tier_distribution": ("Files by tier", "bar", "tier", "files"),
+    "operation_times": ("Mean time of an operation", "bar", "type", "milliseconds"),
+    "error_rate": ("Share of settled entries that failed", "line", "time (UTC)", "share"),
+    "tier_storage_usage": ("Bytes by tier", "bar", "tier", "bytes"),
+}
+"""Title, kind and labels by picture."""
 
 
 def data(
@@ -74,3 +86,24 @@ def _counted(found: Mapping[str, int]) -> dict[str, Any]:
 def _error_rate(part: Iterable[Entry]) -> float | None:
     settled = [each.status for each in part if each.status in ("completed", "failed")]
     return settled.count("failed") / len(settled) if settled else None
+
+
+def chart(name: str, found: Mapping[str, Any]) -> Chart:
+    """One of the pictures of ``data``.
+
+    Args:
+        name: One of ``PLOTS``.
+        found: Its ``labels`` and ``values``.
+
+    Raises:
+        InvalidInput: No such picture, or no labels and values.
+    """
+    if name not in _DRAWN:
+        raise InvalidInput(f"{name[:40]!r} is no picture of a journal: they are {', '.join(PLOTS)}")
+    if not isinstance(found.get("labels"), list) or not isinstance(found.get("values"), list):
+        raise InvalidInput(
+            f"the figures of {name} have no labels and values: collect them with collect_operation_stats"
+        )
+    title, kind, x_label, y_label = _DRAWN[name]
+    shown = Series(title, found["labels"], found["values"])
+    return Chart(title, kind, x_label, y_label, [shown], times=kind == "line")
