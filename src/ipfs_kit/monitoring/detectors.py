@@ -83,11 +83,18 @@ def rate(before: Sequence[AuditRow], rows: Sequence[AuditRow], window_s: float =
 def _windows(
     rows: Iterable[AuditRow], about: Callable[[AuditRow], str | None], window_s: float
 ) -> dict[str, list[int]]:
-    found: dict[str, Counter[int]] = defaultdict(Counter)
-    for row in rows:
-        if (subject := about(row)) is not None:
-            found[subject][row.time_ns // int(window_s * _NS)] += 1
-    return {subject: list(counts.values()) for subject, counts in found.items()}
+    """The most within a window of each busy time: windows slide, or a steady job would seem busier where it is judged."""
+    found: dict[str, list[int]] = {}
+    for subject, of in _grouped(rows, about).items():
+        peaks: dict[int, int] = {}
+        first = 0
+        for at, row in enumerate(of):
+            while of[first].time_ns <= row.time_ns - int(window_s * _NS):
+                first += 1
+            window = row.time_ns // int(window_s * _NS)
+            peaks[window] = max(peaks.get(window, 0), at - first + 1)
+        found[subject] = list(peaks.values())
+    return found
 
 
 def _limit(counts: Sequence[int], least: int) -> tuple[float, float]:
