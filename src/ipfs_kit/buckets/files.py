@@ -10,8 +10,9 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 from ipfs_kit._dataclasses import dataclass
+from ipfs_kit.buckets.attrs import check_attrs
 from ipfs_kit.buckets.base import Decision
-from ipfs_kit.buckets.index import Item, check_attrs
+from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Applied, BucketKind
 from ipfs_kit.buckets.paths import Location, Path, bytes_of, format_path, is_within
 from ipfs_kit.buckets.reads import ReadOps

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import islice
+from typing import Any
 
 from ipfs_kit.buckets.base import BucketsBase, page_limit
-from ipfs_kit.buckets.index import Item
+from ipfs_kit.buckets.index import DIR_CODE, KIND_NAMES, Item, Row, pack_item, unpack_item
 from ipfs_kit.buckets.model import Page, Stat
 from ipfs_kit.buckets.paths import Location, Path, Ref, as_location, as_ref, bytes_of, format_path, text_of
 from ipfs_kit.buckets.space import Space
@@ -17,7 +19,6 @@ from ipfs_kit.errors import InvalidInput, InvalidPath, PathNotFound
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.unixfs import FileReader, Kind, open_file, read_symlink
 
-_KIND_NAMES = {kind: kind.value for kind in Kind}
 READ_BYTES_MAX = 64 * 1024 * 1024
 """Most that one ``cat`` returns in memory; larger ranges are read through ``open``."""
 
@@ -51,24 +52,28 @@ class ReadOps(BucketsBase):
         location = as_location(at)
         path, limit = location.path, page_limit(limit)
         start = bytes_of(after) if after is not None else None
+        prefix = format_path(path).rstrip("/") + "/"
         if location.ref.live:
             workspace = self.workspace(location.bucket, location.ref.session)
+            space = workspace.space
             with workspace.lock:
                 tree = workspace.tree()
-                if tree.kind(path) is Kind.DIR:
-                    found = tree.page(path, start, limit + 1)
-                    workspace.space.publish(*(item for _, item in found if item.is_dir))
-                else:
+                folder = tree.settled(path)
+                if folder is None and tree.kind(path) is not Kind.DIR:
                     return _single(path, as_present(tree.lookup(path), path), start)
+                if folder is None:
+                    found = tree.page(path, start, limit + 1)
+                    space.publish(*(item for _, item in found if item.is_dir))
+                    return _page(prefix, [(name, pack_item(item, None)) for name, item in found], limit)
+                rows = space.view.rows(folder, start, limit + 1)
+                space.publish(*(unpack_item(row) for _, row in rows if row[0] == DIR_CODE))
         else:
             space, root = self.fixed(location.ref)
-            item = as_present(space.view.lookup(root, path), path)
-            if not item.is_dir:
-                return _single(path, item, start)
-            found = list(islice(space.view.children(item, start), limit + 1))
-        prefix = format_path(path).rstrip("/") + "/"
-        entries = tuple(_stat_in(prefix, name, item) for name, item in found[:limit])
-        return Page(entries, text_of(found[limit - 1][0]) if len(found) > limit else None)
+            folder = as_present(space.view.lookup(root, path), path)
+            if not folder.is_dir:
+                return _single(path, folder, start)
+            rows = space.view.rows(folder, start, limit + 1)
+        return _page(prefix, rows, limit)
 
     def walk(self, at: str | Location) -> Iterator[Stat]:
         """Everything below a location, parents first, from one state that later changes do not touch."""
@@ -161,9 +166,9 @@ class ReadOps(BucketsBase):
         assert ref.op is not None
         return space, state_at(space, session, ref.op).root
 
+    @abstractmethod
     def root_of_commit(self, ref: Ref) -> tuple[Space, Item]:
         """Bucket and root of a branch, tag or commit, now or at an op; given by the version operations."""
-        raise NotImplementedError
 
     def _entry(self, location: Location) -> tuple[Space, Item | None]:
         if location.ref.live:
@@ -195,18 +200,20 @@ def stat_of(path: Path, item: Item) -> Stat:
     )
 
 
-def _stat_in(prefix: str, name: bytes, item: Item) -> Stat:
-    """:func:`stat_of` for a page: what all its entries share is worked out once."""
-    shown = name.decode("utf-8", "surrogateescape")
-    attrs = item.attrs
-    kind, cid = _KIND_NAMES[item.kind], CID(item.binary)
-    if not attrs:
-        return Stat(prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns)
-    tags, user = attrs.get("tags", {}), attrs.get("user", {})
-    return Stat(
-        prefix + shown, shown, kind, cid, item.size, item.tsize, item.mtime_ns, attrs.get("mode"), attrs.get("type"),
-        tags, user
-    )  # fmt: skip
+def _page(prefix: str, rows: list[tuple[bytes, Row]], limit: int) -> Page:
+    """:func:`stat_of` for a page of stored rows: what all its entries share is worked out once."""
+    entries = []
+    none: Mapping[str, Any] = {}
+    for name, (kind, binary, size, tsize, mtime_ns, attrs, _) in islice(rows, limit):
+        shown = name.decode("utf-8", "surrogateescape")
+        mode, type_, tags, user = None, None, none, none
+        if attrs:
+            mode, type_ = attrs.get("mode"), attrs.get("type")
+            tags, user = attrs.get("tags", none), attrs.get("user", none)
+        entries.append(
+            Stat(prefix + shown, shown, KIND_NAMES[kind], CID(binary), size, tsize, mtime_ns, mode, type_, tags, user)
+        )
+    return Page(tuple(entries), text_of(rows[limit - 1][0]) if len(rows) > limit else None)
 
 
 def _single(path: Path, item: Item, after: bytes | None) -> Page:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import NamedTuple
 
-from ipfs_kit.buckets.index import Get, Index, Item, Put
+from ipfs_kit.buckets.index import Get, Index, Item, Put, Row
 from ipfs_kit.buckets.paths import Path, check_component, format_path
 from ipfs_kit.errors import InvalidPath, PathNotFound
 from ipfs_kit.ipld.cid import CID
@@ -120,6 +120,10 @@ class View:
         """Entries of a folder in byte order of names, from the first name greater than ``after``."""
         return self.index.iterate(self.meta_of(folder), after)
 
+    def rows(self, folder: Item, after: bytes | None, limit: int) -> list[tuple[bytes, Row]]:
+        """A page of a folder as stored; see :meth:`Index.page`."""
+        return self.index.page(self.meta_of(folder), after, limit)
+
     def walk(self, item: Item, path: Path = ()) -> Iterator[tuple[Path, Item]]:
         """Everything below a folder, parents first, in byte order."""
         stack = [self._level(path, item)] if item.is_dir else []
@@ -219,6 +223,18 @@ class Tree:
                 return list(islice(self.view.children(as_folder(found, path), after), limit))
             node = child
         return list(islice(self._merged(node, after), limit))
+
+    def settled(self, path: Path) -> Item | None:
+        """The folder at a path when nothing in it changed since the last flush, so that its index tells all."""
+        node = self._root
+        for at, name in enumerate(path):
+            child = node.dirs.get(name)
+            if child is None:
+                item = self._entry(node, name)
+                found = self.view.lookup(item, path[at + 1 :]) if item is not None else None
+                return found if found is not None and found.is_dir else None
+            node = child
+        return None if node.dirty else node.base
 
     def is_empty(self, path: Path) -> bool:
         """Whether the folder at a path has no entry."""

@@ -163,7 +163,8 @@ class _Splicer:
 
     def _span(self, height: int) -> int:
         """Content bytes of a full node."""
-        return self._profile.chunk_size * int(self._profile.max_links) ** height
+        full: int = self._profile.chunk_size * self._profile.max_links**height
+        return full
 
     def _old_at(self, height: int) -> dict[int, _Part]:
         """The old node that the new root is built beside: by its height in the leftmost branch, as far as it fits."""
