@@ -114,7 +114,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "car.import": {"path": "/nowhere/in"}, "pin.add": {"path": CID_TEXT}, "pin.rm": {"pin": CID_TEXT}, "pin.list": {},
     "store.init": {}, "store.info": {}, "store.add": {"path": "/nowhere/in"}, "store.cat": {"path": CID_TEXT},
     "store.stat": {"path": CID_TEXT}, "store.ls": {"path": CID_TEXT}, "store.get": {"path": CID_TEXT, "destination": "/nowhere/o"},
-    "store.gc": {}, "store.verify": {}, "store.repair": {}, "ledger.tail": {}, "ledger.show": {"op": "0"},
+    "store.gc": {}, "store.verify": {}, "store.repair": {}, "ledger.tail": {}, "ledger.follow": {}, "ledger.show": {"op": "0"},
     "ledger.sql": {"query": "SELECT 1"}, "ledger.prove": {"op": "0"}, "ledger.check_proof": {"proof": "p"}, "ledger.verify": {},
     "ledger.checkpoint": {}, "ledger.vkey": {}, "ledger.seal": {}, "system.upgrade": {},
     "stream.configure": {"stream": "s"}, "ledger.hold_add": {"reason": "r"},

@@ -15,6 +15,8 @@ from ipfs_kit import Kit
 from ipfs_kit.ipld import CID, dag_pb
 from ipfs_kit.ipld.codecs import DAG_PB
 from ipfs_kit.operations.kit import Kit as OpenKit
+from ipfs_kit.surfaces.cli.commands import COMMANDS
+from ipfs_kit.surfaces.cli.help import command_help
 
 HEAVY = {"mcp", "pyarrow", "duckdb", "pydantic", "numpy", "starlette", "anyio", "uvicorn", "asyncio", "ssl", "http"}
 """What a listing never needs."""
@@ -154,3 +156,8 @@ def test_listing_imports_nothing_heavy(store: Path) -> None:
     words = [sys.executable, "-c", code, ",".join(sorted(HEAVY)), "--store", str(store), "ls"]
     done = subprocess.run(words, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("key", COMMANDS, ids=" ".join)
+def test_every_command_has_a_parser_and_help(key: tuple[str, ...]) -> None:
+    assert "usage" in command_help(key, COMMANDS[key])

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.operations.catalogue import Surface
 from ipfs_kit.operations.context import Progress
@@ -16,6 +16,9 @@ from ipfs_kit.operations.engine import Engine
 from ipfs_kit.operations.namespaces import Namespaces
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.operations.results import Result
+
+if TYPE_CHECKING:
+    from ipfs_kit.operations.follow import Feed
 
 
 class Kit(Namespaces):
@@ -148,6 +151,27 @@ class Kit(Namespaces):
             ack,
         )
         return self._dispatcher.call(name, arguments, caller)
+
+    def follow(
+        self, stream: str | None = None, *, log: str | None = None, cursor: str | None = None, last: int = 0
+    ) -> Feed:
+        """Follow ops as they are recorded, by this process or another.
+
+        Args:
+            stream: The family of ops, such as ``audit``; None for all.
+            log: ``main`` or ``bulk``; None for both.
+            cursor: That of an earlier feed, to continue where it ended; None begins at the present end.
+            last: Ops recorded before that to begin with, 0 to 10,000.
+
+        Returns:
+            An endless iterator; its ``cursor`` resumes after the op it returned last, its ``close`` ends it.
+
+        Raises:
+            InvalidInput: The stream, the log or the cursor is not one of this store.
+        """
+        from ipfs_kit.operations.follow import Feed
+
+        return Feed(self, stream, log, cursor, last)
 
     def close(self) -> None:
         """Flush, publish and release; the last close of a shared engine really closes it."""

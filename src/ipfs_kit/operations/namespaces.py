@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
     from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
+    from ipfs_kit.operations.toolsets.follow import FollowPage
     from ipfs_kit.operations.toolsets.health import CheckList, HealthHistory, HealthReport, HealthStatus
     from ipfs_kit.operations.toolsets.journal import Entered, EntryPage, Recovery, StatePage, TransactionInfo
     from ipfs_kit.operations.toolsets.journal_watch import JournalHealth
@@ -874,6 +875,32 @@ class Ledger(Namespace):
             log: Main: changes, denials and audit; bulk: reads and measurements.
         """
         found: SealInfo = self._call("ledger.seal", {"log": log})
+        return found
+
+    def follow(
+        self,
+        *,
+        stream: str | None = None,
+        log: str | None = None,
+        cursor: str | None = None,
+        last: int = 0,
+        limit: int = 1000,
+        wait_s: float = 0.0,
+    ) -> FollowPage:
+        """Return the ops recorded since a cursor, waiting for the first; records of this operation are left out.
+
+        Args:
+            stream: Only this family of ops, such as audit or bucket; all when left out.
+            log: Main: changes, denials and audit; bulk: reads and measurements; both.
+            cursor: Continue after this cursor; without it, from the present end.
+            last: Without a cursor: ops before the end to begin with.
+            limit: Most ops to return.
+            wait_s: Seconds to wait for the first op.
+        """
+        found: FollowPage = self._call(
+            "ledger.follow",
+            {"stream": stream, "log": log, "cursor": cursor, "last": last, "limit": limit, "wait_s": wait_s},
+        )
         return found
 
     def expire(self, stream: str | None = None, *, dry_run: bool = False) -> Expiry:

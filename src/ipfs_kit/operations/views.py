@@ -59,6 +59,9 @@ class Views:
             duration_us=record.duration_us,
             parent=record.parent.hex() if record.parent else None,
             phase=_PHASES[record.phase],
+            stream=record.stream,
+            error=opened.error_message,
+            trace=record.trace.hex() if record.trace else None,
         )
 
     def effect(self, effect: Any) -> Any:

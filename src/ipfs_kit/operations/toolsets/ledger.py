@@ -47,6 +47,9 @@ class OpInfo:
         duration_us: Time to the commit, microseconds.
         parent: Op that caused it.
         phase: ``whole``, or ``intent`` and ``outcome`` of an operation that acts outside the store.
+        stream: The family it belongs to.
+        error: What went wrong, when it failed.
+        trace: W3C trace id, hex.
     """
 
     op: str
@@ -67,6 +70,9 @@ class OpInfo:
     duration_us: int
     parent: str | None
     phase: str
+    stream: str
+    error: str | None
+    trace: str | None
 
 
 @dataclass(frozen=True, slots=True)

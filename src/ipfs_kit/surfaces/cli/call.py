@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
@@ -48,11 +48,18 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
 
         sys.stdout.write(command_help(key, command))
         return 0
+    if command.live and {"-f", "--follow"} & set(words):
+        from ipfs_kit.surfaces.cli.follow import run_follow
+
+        return run_follow(key, command, words, options)
     name = command.pick(positional_words(command, words)) if command.pick else command.operation
     operation = CATALOGUE[name]
     namespace = parser_for(key, operation).parse_args(words)
     given = _given(operation, namespace)
     extra = {"idempotency_key": namespace.idempotency_key, "ack": getattr(namespace, "_ack", None)}
+    if given.get("ack") == "witnessed":
+        # An operation with an acknowledgement of its own has one option for both.
+        extra["ack"] = given.pop("ack")
     return _called(operation, given, extra, options)
 
 
@@ -122,12 +129,13 @@ def positional_words(command: Command, words: Sequence[str]) -> list[str]:
     return found
 
 
-def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentParser:
+def parser_for(key: tuple[str, ...], operation: Operation, without: Collection[str] = ()) -> argparse.ArgumentParser:
     """Build the parser of one command from the operation's parameters.
 
     Args:
         key: The command's words.
         operation: What it calls.
+        without: Parameters that are no options of this command.
 
     Returns:
         A parser that raises ``InvalidInput``.
@@ -136,6 +144,8 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
         prog=f"ipfs-kit {' '.join(key)}", description=operation.description, add_help=False, allow_abbrev=False
     )
     for param in operation.params:
+        if param.name in without:
+            continue
         if param.arg.positional:
             _add_positional(parser, param)
         else:
@@ -151,7 +161,7 @@ def parser_for(key: tuple[str, ...], operation: Operation) -> argparse.ArgumentP
     # Reads repeat safely without a key; one given by a script that always does is no error.
     shown = repeat if operation.mode is Mode.WRITE else argparse.SUPPRESS
     parser.add_argument("--idempotency-key", metavar="KEY", help=shown)
-    if operation.mode is Mode.WRITE:
+    if operation.mode is Mode.WRITE and not any(param.name == "ack" for param in operation.params):
         parser.add_argument(
             ACK, dest="_ack", choices=["fsync", "witnessed"], help="wait for the disk, or for the witnesses too"
         )

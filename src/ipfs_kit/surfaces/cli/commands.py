@@ -18,12 +18,14 @@ class Command:
         pick: Chooses an operation by the positional words, for verbs that take a CID or a bucket path alike.
         choices: Every operation ``pick`` may choose.
         help: Help of a command that is no operation.
+        live: Operation that ``--follow`` calls again and again.
     """
 
     operation: str = ""
     pick: Pick | None = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    live: str = ""
 
 
 def _by_path(bucket_form: str, cid_form: str) -> Command:
@@ -107,7 +109,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("merge",): Command("versions.merge"),
     ("revert",): Command("versions.revert"),
     ("undo",): Command("versions.undo"),
-    ("ledger", "tail"): Command("ledger.tail"),
+    ("ledger", "tail"): Command("ledger.tail", live="ledger.follow"),
     ("ledger", "show"): Command("ledger.show"),
     ("ledger", "sql"): Command("ledger.sql"),
     ("ledger", "prove"): Command("ledger.prove"),

@@ -66,7 +66,12 @@ def command_help(key: tuple[str, ...], command: Command) -> str:
     names = [command.operation] if command.operation else list(command.choices)
     if not names:
         return program_help(key[0], command)
-    return "\n".join(parser_for(key, CATALOGUE[name]).format_help() for name in names)
+    pages = [parser_for(key, CATALOGUE[name]).format_help() for name in names]
+    if command.live:
+        from ipfs_kit.surfaces.cli.follow import parser
+
+        pages.append(parser(key, command).format_help())
+    return "\n".join(pages)
 
 
 def program_help(name: str, command: Command) -> str:

@@ -33,6 +33,7 @@ def build_app(
     allowed_hosts: Iterable[str] = ("127.0.0.1", "localhost", "::1"),
     extra_routes: Iterable[BaseRoute] = (),
     public_log: bool = False,
+    stopping: threading.Event | None = None,
 ) -> Any:
     """Build the application of one store.
 
@@ -42,6 +43,7 @@ def build_app(
         allowed_hosts: Host header names it answers to.
         extra_routes: Routes of later surfaces, mounted behind the same authentication and error table.
         public_log: Serve checkpoint and tiles under every host name.
+        stopping: Set it when the server stops: live streams then end, and do not hold it open.
 
     Returns:
         An ASGI 3 application.
@@ -50,6 +52,7 @@ def build_app(
     from starlette.applications import Starlette
     from starlette.routing import Mount, Route
 
+    from ipfs_kit.surfaces.http.events import event_routes
     from ipfs_kit.surfaces.http.gateway import gateway_routes
     from ipfs_kit.surfaces.http.ledger import ledger_routes
     from ipfs_kit.surfaces.http.status import status_routes
@@ -72,6 +75,7 @@ def build_app(
     routes: list[BaseRoute] = [
         Route("/api/v1/operations", _operations, methods=["GET"]),
         Route("/api/v1/{operation}", _call, methods=["POST"]),
+        *event_routes(),
         *gateway_routes(),
         *ledger_routes(),
         *status_routes(),
@@ -80,6 +84,7 @@ def build_app(
     ]
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={KitError: _on_error})
     app.state.kit = kit
+    app.state.stopping = stopping or threading.Event()
     return TokenAuth(McpPath(app), tokens, frozenset(allowed_hosts), public_log=public_log)
 
 

@@ -7,7 +7,9 @@ import ipaddress
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import Any
 
 from ipfs_kit.errors import InvalidInput, Unavailable
 from ipfs_kit.operations.kit import Kit
@@ -60,8 +62,6 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         )
     import socket
 
-    import uvicorn
-
     from ipfs_kit.surfaces.http.app import build_app
 
     with Kit.open(
@@ -88,17 +88,40 @@ def run_serve(arguments: Sequence[str], store: str | None, lock_timeout_s: float
         listener.listen(1024)
         port = listener.getsockname()[1]
         hosts = {options.host, "127.0.0.1", "localhost", "::1"}
-        app = build_app(kit, tokens, allowed_hosts=hosts, public_log=options.public_log)
+        stopping = threading.Event()
+        app = build_app(kit, tokens, allowed_hosts=hosts, public_log=options.public_log, stopping=stopping)
         shown = "" if options.token_file else f"\ntoken: {token}"
         print(f"serving {kit.engine.path} on http://{options.host}:{port}{shown}", flush=True)
-        config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False)
+        server = server_of(app, stopping, log_level="warning", access_log=False, server_header=False)
         # The server shuts down gracefully on either signal and then passes it on: this makes both end the same way.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         with log_output(kit, options, "http"), contextlib.suppress(KeyboardInterrupt):
             tune_server()
-            uvicorn.Server(config).run(sockets=[listener])
+            server.run(sockets=[listener])
     sys.stdout.flush()
     return 0
+
+
+def server_of(app: Any, stopping: threading.Event, **options: Any) -> Any:
+    """A server of an application with live streams.
+
+    Args:
+        app: What ``build_app`` returned.
+        stopping: The event given to ``build_app``; set when the server is told to exit.
+        options: Options of ``uvicorn.Config``.
+
+    Returns:
+        A ``uvicorn.Server``.
+    """
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: Any = None) -> None:
+            # First of all: the server waits for open replies, and a live stream is one that never ends by itself.
+            stopping.set()
+            await super().shutdown(sockets)
+
+    return Server(uvicorn.Config(app, **options))
 
 
 def read_token(path: str) -> str:
