@@ -11,11 +11,13 @@ import keyword
 import re
 import subprocess
 import sys
+import textwrap
 import typing
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from ipfs_kit.ledger.streams.queries import QUERIES
 from ipfs_kit.operations.arguments import Param
 from ipfs_kit.operations.catalogue import CATALOGUE, TOOLSETS, Operation
 from ipfs_kit.surfaces.cli.commands import COMMANDS
@@ -25,6 +27,7 @@ ROOT = Path(__file__).resolve().parent.parent
 NAMESPACES = ROOT / "src/ipfs_kit/operations/namespaces.py"
 SNAPSHOTS = ROOT / "tests/snapshots/tools"
 REFERENCE = ROOT / "docs/reference/operations.md"
+NAMED_QUERIES = ROOT / "docs/reference/queries.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +52,7 @@ def main(arguments: list[str]) -> int:
 
 def generated() -> dict[Path, str]:
     """Every generated file with its text."""
-    files = {NAMESPACES: python_view(), REFERENCE: reference()}
+    files = {NAMESPACES: python_view(), REFERENCE: reference(), NAMED_QUERIES: queries()}
     for operation in offered().values():
         text = json.dumps(definition(operation), indent=2, ensure_ascii=False, sort_keys=True) + "\n"
         files[SNAPSHOTS / f"{operation.tool_name}.json"] = text
@@ -189,6 +192,29 @@ def reference() -> str:
         lines += [f"## {toolset}", ""]
         for operation in CATALOGUE.toolset(toolset):
             lines += _page(operation, commands.get(operation.name, []))
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def queries() -> str:
+    """The reference page of the named queries."""
+    lines = ["# Named queries", "", "Generated from `ipfs_kit.ledger.streams.queries` by `make generate`. Run one with"]
+    lines += [
+        "`ipfs-kit ledger query NAME -p PARAMETER=VALUE`; the columns are those of [SQL over the ledger](../guide/sql.md).",
+        "",
+    ]
+    for query in QUERIES.values():
+        lines += [
+            f"## `{query.name}`",
+            "",
+            query.about,
+            "",
+            "| parameter | kind | default | meaning |",
+            "|---|---|---|---|",
+        ]
+        for each in query.parameters:
+            default = "required" if each.required else "none" if each.default is None else f"`{each.default}`"
+            lines.append(f"| `{each.name}` | {each.kind} | {default} | {each.about} |")
+        lines += ["", "```sql", textwrap.dedent(query.sql).strip(), "```", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -115,7 +115,8 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "store.init": {}, "store.info": {}, "store.add": {"path": "/nowhere/in"}, "store.cat": {"path": CID_TEXT},
     "store.stat": {"path": CID_TEXT}, "store.ls": {"path": CID_TEXT}, "store.get": {"path": CID_TEXT, "destination": "/nowhere/o"},
     "store.gc": {}, "store.verify": {}, "store.repair": {}, "ledger.tail": {}, "ledger.follow": {}, "ledger.show": {"op": "0"},
-    "ledger.sql": {"query": "SELECT 1"}, "ledger.prove": {"op": "0"}, "ledger.check_proof": {"proof": "p"}, "ledger.verify": {},
+    "ledger.sql": {"query": "SELECT 1"},
+    "ledger.query": {"name": "denials"}, "ledger.prove": {"op": "0"}, "ledger.check_proof": {"proof": "p"}, "ledger.verify": {},
     "ledger.checkpoint": {}, "ledger.vkey": {}, "ledger.seal": {}, "system.upgrade": {},
     "stream.configure": {"stream": "s"}, "ledger.hold_add": {"reason": "r"},
     "ledger.mirror": {"directory": "/nowhere/m"}, "ledger.freeze": {"reason": "r"}, "ledger.unfreeze": {},
@@ -136,7 +137,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 
 NOWHERE: dict[str, dict[str, Any]] = {
     "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "system.operations": {}, "system.doctor": {},
-    "stream.list": {}, "audit.rules": {},
+    "stream.list": {}, "audit.rules": {}, "ledger.queries": {},
 }  # fmt: skip
 
 OTHER = {"versions.undo", "versions.restore"}

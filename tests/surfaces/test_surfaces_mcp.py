@@ -123,6 +123,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "versions_undo": {"op": "2"},
         "ledger_show": {"op": "0"},
         "ledger_sql": {"query": "select count(*) from ops"},
+        "ledger_query": {"name": "error_rate_by_tool"},
         "ledger_prove": {"op": "0"},
         "ledger_check_proof": {"proof": proof},
         "stream_append": {"stream": "health", "events": [{"check_id": "x", "status": "healthy"}]},

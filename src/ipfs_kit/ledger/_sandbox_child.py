@@ -523,7 +523,7 @@ def _serve(
         _scope(connection, request, used)
     connection.execute("SET lock_configuration = true")
     _say_json(sock, {"started": True, "walls": walls})
-    _answer(sock, connection.sql(text), limits["rows"], limits["bytes"])
+    _answer(sock, connection.sql(text, params=request["params"]), limits["rows"], limits["bytes"])
 
 
 def _kind(exc: Exception, duckdb: Any) -> str:

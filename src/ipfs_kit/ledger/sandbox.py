@@ -48,6 +48,7 @@ _ERRORS: Final[Mapping[str, type[KitError]]] = {
 _START_S: Final = 60.0
 """Longest wait for a child's imports on a loaded machine."""
 _SQL_BYTES_MAX: Final = 64 * 1024
+_PARAMS_BYTES_MAX: Final = 1 << 20
 _ASK_MAX: Final = 1 << 20
 """Most ids one query may ask keys or names for, in all."""
 
@@ -215,6 +216,8 @@ class Sandbox:
         """
         if len(request["sql"].encode("utf-8", "surrogatepass")) > _SQL_BYTES_MAX:
             raise BudgetExceeded(f"a query has at most {_SQL_BYTES_MAX} bytes")
+        if request.get("params") and len(json.dumps(request["params"])) > _PARAMS_BYTES_MAX:
+            raise BudgetExceeded(f"the parameters of a query have at most {_PARAMS_BYTES_MAX} bytes")
         if not self._turns.acquire(timeout=limits.wall_s):
             raise Timeout("other queries held every sandbox for the whole time limit: try again")
         try:

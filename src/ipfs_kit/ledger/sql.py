@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
 from hashlib import sha256
@@ -141,6 +141,7 @@ class LedgerSql:
         self,
         sql: str,
         *,
+        params: Mapping[str, Any] | None = None,
         keys: Keys | None = None,
         row_filter: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
@@ -149,6 +150,7 @@ class LedgerSql:
 
         Args:
             sql: The user's text.
+            params: Values of ``$name`` in it: JSON types.
             keys: What this principal may decrypt; None uses the key ring the object was made with.
             row_filter: A condition over the columns of ``ops`` in SQL, written by us and never by a user: the query
                 sees only rows it holds for.
@@ -167,7 +169,7 @@ class LedgerSql:
         # Load the child's engine while we read the tail.
         self._sandbox.prepare()
         for attempt in range(3):
-            request, tail = self._request(sql, row_filter)
+            request, tail = self._request(sql, params, row_filter)
             try:
                 answer = self._sandbox.run(
                     request,
@@ -194,7 +196,9 @@ class LedgerSql:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _request(self, sql: str, row_filter: str | None) -> tuple[dict[str, Any], memoryview]:
+    def _request(
+        self, sql: str, params: Mapping[str, Any] | None, row_filter: str | None
+    ) -> tuple[dict[str, Any], memoryview]:
         pa: Any = need_pyarrow()
         files: dict[str, list[str]] = {}
         tails: list[Any] = []
@@ -211,6 +215,7 @@ class LedgerSql:
             writer.write_table(table)
         request = {
             "sql": sql,
+            "params": dict(params) if params else None,
             "row_filter": row_filter,
             "datasets": [
                 {"name": f"_kit_{log}", "log": log, "files": paths, "dictionary": list(DICTIONARY_NAMES)}

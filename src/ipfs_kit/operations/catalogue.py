@@ -36,7 +36,7 @@ TOOLSETS = (
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness"),
+    "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),

@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
+    from ipfs_kit.operations.toolsets.queries import QueryList
     from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
     from ipfs_kit.operations.toolsets.settings import StreamSettings
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
@@ -811,15 +812,20 @@ class Ledger(Namespace):
         found: OpInfo = self._call("ledger.show", {"op": op})
         return found
 
-    def sql(self, query: str, *, limit: int = 10000, timeout: int = 30) -> SqlResult:
+    def sql(
+        self, query: str, *, params: dict[str, Any] | None = None, limit: int = 10000, timeout: int = 30
+    ) -> SqlResult:
         """Query all recorded operations with SQL, in a sandboxed process that can read nothing else.
 
         Args:
             query: One SELECT over the view ops.
+            params: Values of $NAME in the query, by name.
             limit: Most rows returned.
             timeout: Seconds before the query is killed.
         """
-        found: SqlResult = self._call("ledger.sql", {"query": query, "limit": limit, "timeout": timeout})
+        found: SqlResult = self._call(
+            "ledger.sql", {"query": query, "params": params, "limit": limit, "timeout": timeout}
+        )
         return found
 
     def prove(self, op: str) -> ProofInfo:
@@ -1028,6 +1034,27 @@ class Ledger(Namespace):
             timeout: Seconds for each witness.
         """
         found: WitnessedInfo = self._call("ledger.witness", {"timeout": timeout})
+        return found
+
+    def queries(self) -> QueryList:
+        """List the named queries with their parameters and SQL."""
+        found: QueryList = self._call("ledger.queries", {})
+        return found
+
+    def query(
+        self, name: str, *, params: dict[str, Any] | None = None, limit: int = 10000, timeout: int = 30
+    ) -> SqlResult:
+        """Run a named query, such as error_rate_by_tool, who_touched or changed_between.
+
+        Args:
+            name: A name that ledger.queries lists, such as error_rate_by_tool.
+            params: Values of its parameters by name.
+            limit: Most rows returned.
+            timeout: Seconds before the query is killed.
+        """
+        found: SqlResult = self._call(
+            "ledger.query", {"name": name, "params": params, "limit": limit, "timeout": timeout}
+        )
         return found
 
 

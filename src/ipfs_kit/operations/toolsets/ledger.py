@@ -15,6 +15,7 @@ from ipfs_kit.ipld import CID
 from ipfs_kit.ledger.record import INTENT, OUTCOME
 from ipfs_kit.ledger.sandbox import Limits
 from ipfs_kit.ledger.segments import SealPolicy
+from ipfs_kit.ledger.sql import Result
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
@@ -138,11 +139,16 @@ def ledger_show(ctx: Context, op: Op) -> OpInfo:
 def ledger_sql(
     ctx: Context,
     query: Annotated[str, Arg("one SELECT over the view ops", positional=True)],
+    params: Annotated[dict[str, Any] | None, Arg("values of $NAME in the query, by name", flag="p")] = None,
     limit: Annotated[int, Arg("most rows returned", minimum=1, maximum=1_000_000)] = 10_000,
     timeout: Annotated[int, Arg("seconds before the query is killed", minimum=1, maximum=600)] = 30,
 ) -> SqlResult:
     """Query all recorded operations with SQL, in a sandboxed process that can read nothing else."""
-    found = ctx.engine.sql.query(query, limits=Limits(rows=limit, wall_s=float(timeout)))
+    return sql_result(ctx.engine.sql.query(query, params=params, limits=Limits(rows=limit, wall_s=float(timeout))))
+
+
+def sql_result(found: Result) -> SqlResult:
+    """The rows of a query as JSON types."""
     rows = [[_cell(cell) for cell in row] for row in found.rows]
     return SqlResult(list(found.columns), rows, found.row_count, found.truncated, round(found.elapsed_s * 1000, 3))
 

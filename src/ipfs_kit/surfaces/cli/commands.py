@@ -112,6 +112,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("ledger", "tail"): Command("ledger.tail", live="ledger.follow"),
     ("ledger", "show"): Command("ledger.show"),
     ("ledger", "sql"): Command("ledger.sql"),
+    ("ledger", "query"): Command("ledger.query"),
+    ("ledger", "queries"): Command("ledger.queries"),
     ("ledger", "prove"): Command("ledger.prove"),
     ("ledger", "check-proof"): Command("ledger.check_proof"),
     ("ledger", "verify"): Command("ledger.verify"),

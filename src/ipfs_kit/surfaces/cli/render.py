@@ -183,6 +183,14 @@ def _sql(value: Any) -> list[str]:
     return [*table(rows, value.columns), *note]
 
 
+def _queries(value: Any) -> list[str]:
+    rows = [
+        (query.name, " ".join(p.name if p.required else f"[{p.name}]" for p in query.parameters), query.about)
+        for query in value.queries
+    ]
+    return table(rows, ("QUERY", "PARAMETERS", "ABOUT"))
+
+
 def _refs(value: Any) -> list[str]:
     return table([(ref.name, ref.cid or "(no commit)") for ref in value.refs])
 
@@ -423,6 +431,8 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "versions.tag_list": _refs,
     "ledger.tail": _ops,
     "ledger.sql": _sql,
+    "ledger.query": _sql,
+    "ledger.queries": _queries,
     "stream.list": _streams,
     "stream.query": _events,
     "stream.load": _events,
