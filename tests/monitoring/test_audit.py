@@ -6,13 +6,15 @@ import csv
 import hashlib
 import json
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ipfs_kit import Kit, Principal
-from ipfs_kit.errors import AlreadyExists, Denied, InvalidInput
+from ipfs_kit.errors import SURFACE_CODES, AlreadyExists, Denied, IntegrityError, InvalidInput
 
 EVENTS: list[dict[str, Any]] = [
     {"event_type": "authentication", "action": "login", "status": "success", "user_id": "ada", "ip_address": "10.0.0.1"},
@@ -168,10 +170,38 @@ def test_verify_names_the_record_that_was_edited(store: Path, with_checksum: boo
     )
     state.commit()
     state.close()
+    assert broken(store) == [f"main:{edited}"]
+
+
+def broken(store: Path) -> list[str]:
+    """The records that verification names."""
+    with Kit.open(store) as kit, pytest.raises(IntegrityError, match="not what was recorded") as error:
+        kit.audit.verify()
+    return [each["op"] for each in error.value.details["broken"]]
+
+
+def test_verify_names_the_sealed_record_that_was_edited(store: Path) -> None:
+    import pyarrow as pa  # type: ignore[import-untyped]
+    from pyarrow import parquet
+
+    add(store, *EVENTS)
     with Kit.open(store) as kit:
-        verdict = kit.audit.verify()
-        assert not verdict.ok
-        assert [each.op for each in verdict.broken] == [f"main:{edited}"]
+        kit.ledger.seal()
+    (segment,) = (store / "ledger" / "main" / "segments").glob("*.parquet")
+    table = parquet.read_table(segment)
+    at = table.schema.get_field_index("duration_us")
+    values = table["duration_us"].to_pylist()
+    values[5] += 1
+    segment.chmod(0o644)
+    parquet.write_table(
+        table.set_column(at, table.schema.field(at), pa.array(values, table.schema.field(at).type)), segment
+    )
+    assert broken(store) == [f"main:{table['index'][5].as_py()}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "ipfs_kit", "--store", str(store), "audit", "verify"], capture_output=True, text=True
+    )
+    assert done.returncode == SURFACE_CODES[IntegrityError.kind].exit
+    assert f"main:{table['index'][5].as_py()}" in done.stderr
 
 
 def failures(user: str, count: int) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from ipfs_kit.errors import InvalidInput
+from ipfs_kit.errors import IntegrityError, InvalidInput
 from ipfs_kit.ledger import Record, Where
 from ipfs_kit.ledger.record import INTENT, MAIN
 from ipfs_kit.ledger.streams.registry import APPEND
@@ -169,35 +169,18 @@ def audit_timeline(
 
 
 @dataclass(frozen=True, slots=True)
-class BrokenRecord:
-    """A record that is not what was recorded.
-
-    Args:
-        op: ``LOG:INDEX``.
-        what: What is wrong with it.
-    """
-
-    op: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class AuditVerdict:
-    """Whether the trail is what was recorded.
+    """That the trail is what was recorded.
 
     Args:
-        ok: Whether everything holds.
+        ok: True; what does not hold is an error.
         records: Records checked, both logs.
         events: Audit rows among them that are kept.
-        broken: Records that were changed, moved or removed.
-        findings: Each fault: where it is, what is wrong, how to mend it.
     """
 
     ok: bool
     records: int
     events: int
-    broken: list[BrokenRecord]
-    findings: list[str]
 
 
 @operation("audit.verify", Mode.READ, "audit:read", places=Everywhere("reads the whole ledger"))
@@ -206,20 +189,29 @@ def audit_verify(ctx: Context) -> AuditVerdict:
 
     The audit trail lies in the main log of the ledger: the independent verifier checks all of it, and records that do not
     match the signed tree are looked up one by one.
+
+    Raises:
+        IntegrityError: Some were; ``details['broken']`` has op and fault of each, ``details['findings']`` every fault.
     """
     report = ctx.engine.upkeep.verify_ledger(None, progress=lambda done, total: ctx.progress(done, total, "records"))
     if not report.ok:
-        broken = sorted(_broken(ctx, report.findings), key=lambda each: int(each.op.partition(":")[2]))
-        return AuditVerdict(False, report.records, 0, broken, report.findings)
+        broken = [{"op": f"{MAIN}:{index}", "what": what} for index, what in sorted(_broken(ctx, report.findings))]
+        named = [f"{each['op']} {each['what']}" for each in broken] or report.findings
+        shown = named[:NAMED_LINES] + [f"and {len(named) - NAMED_LINES} more"] * (len(named) > NAMED_LINES)
+        raise IntegrityError(
+            "the audit trail is not what was recorded:\n" + "\n".join(shown), broken=broken, findings=report.findings
+        )
     events = sum(1 for _ in trail(ctx, (None, None), 0, None, newest_first=False))
-    return AuditVerdict(True, report.records, events, [], [])
+    return AuditVerdict(True, report.records, events)
 
 
+NAMED_LINES = 50
+"""Broken records named in the message; the error's details have all."""
 _NAMED = re.compile(r"\brecord (\d+)\b")
 _MISSING = re.compile(r"records (\d+) to (\d+) are missing")
 
 
-def _broken(ctx: Context, findings: list[str]) -> Iterator[BrokenRecord]:
+def _broken(ctx: Context, findings: list[str]) -> Iterator[tuple[int, str]]:
     """The records of the main log that findings name, or whose bytes are not those of their leaf."""
     seen: set[int] = set()
     for finding in findings:
@@ -229,18 +221,18 @@ def _broken(ctx: Context, findings: list[str]) -> Iterator[BrokenRecord]:
             for index in range(int(first), min(int(last), int(first) + 1_000) + 1):
                 if index not in seen:
                     seen.add(index)
-                    yield BrokenRecord(f"{MAIN}:{index}", "is missing")
+                    yield index, "is missing"
     for index, what in changed(ctx.engine):
         if index not in seen:
             seen.add(index)
-            yield BrokenRecord(f"{MAIN}:{index}", what)
+            yield index, what
     for finding in findings:
         if "log bulk" in finding or "/bulk/" in finding:
             continue
         for text in _NAMED.findall(finding):
             if int(text) not in seen:
                 seen.add(int(text))
-                yield BrokenRecord(f"{MAIN}:{text}", finding)
+                yield int(text), finding
 
 
 # -- what the other modules of this toolset read with ----------------------------------------------------------------
