@@ -127,6 +127,8 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "logs.list": {}, "logs.query": {}, "logs.tail": {"name": "x.log"}, "logs.rotate": {}, "logs.store": {}, "logs.versions": {},
     "health.run": {}, "health.status": {}, "health.history": {}, "health.checks": {}, "health.configure": {"check": "store"},
     "health.report": {"results": []},
+    "telemetry.metrics": {}, "telemetry.history": {"metric": "throughput"}, "telemetry.realtime": {},
+    "telemetry.plot": {"metric": "throughput"}, "telemetry.report": {}, "telemetry.cross_node": {}, "telemetry.prometheus": {},
     "logs.ingest": {"path": "/nowhere/x.log"}, "logs.diff": {"left": "v1", "right": "v2"},
     "logs.restore": {"version": "v1", "destination": "/nowhere/o"},
     "audit.query": {}, "audit.timeline": {}, "audit.verify": {}, "audit.report": {}, "audit.detect": {},

@@ -148,6 +148,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "journal_state": {"journal": "diary"},
         "health_configure": {"check": "store", "timeout_s": 5},
         "health_report": {"results": [{"check_id": "own", "status": "healthy"}]},
+        "telemetry_history": {"metric": "operation_count"},
+        "telemetry_plot": {"metric": "operation_latency"},
         "logs_tail": {"name": "some.log"},
         "logs_diff": {"left": "v1", "right": "v1"},
         "ledger_erase": {"subject": "someone"},

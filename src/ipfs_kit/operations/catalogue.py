@@ -32,6 +32,7 @@ TOOLSETS = (
     "journal",
     "logs",
     "health",
+    "telemetry",
     "system",
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
@@ -41,6 +42,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),
     "logs": ("logs", "logs_versions"),
+    "telemetry": ("telemetry", "telemetry_shown"),
 }
 """Modules that hold a toolset's operations, where they are several."""
 

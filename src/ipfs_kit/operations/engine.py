@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ipfs_kit.ledger.erasure import Erasure
     from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.monitoring.alerts import AlertStates
+    from ipfs_kit.operations.scrape import Scrape
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
 
@@ -187,6 +188,13 @@ class Engine:
         from ipfs_kit.operations.alerting import alert_states
 
         return alert_states(self)
+
+    @cached_property
+    def scrape(self) -> Scrape:
+        """Figures for Prometheus that follow the ledger."""
+        from ipfs_kit.operations.scrape import Scrape
+
+        return Scrape(self)
 
     @cached_property
     def erasure(self) -> Erasure:

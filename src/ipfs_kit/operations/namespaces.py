@@ -55,6 +55,8 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
     from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
+    from ipfs_kit.operations.toolsets.telemetry import CrossNode, RealTime, TelemetryHistory, TelemetryMetrics
+    from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
 
@@ -1905,6 +1907,295 @@ class Health(Namespace):
         return found
 
 
+class Telemetry(Namespace):
+    """Operations of the toolset ``telemetry``."""
+
+    def metrics(
+        self,
+        metrics: list[
+            Literal[
+                "operation_count",
+                "operation_latency",
+                "success_rate",
+                "error_rate",
+                "backend_health",
+                "throughput",
+                "queue_size",
+                "retry_count",
+            ]
+        ]
+        | None = None,
+        *,
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        operation_types: list[str] | None = None,
+        backends: list[str] | None = None,
+        statuses: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
+        | None = None,
+        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> TelemetryMetrics:
+        """Count metrics of recorded operations: how many, how fast, how many failed, how many wait.
+
+        Nothing is sampled: every record of the range counts.
+
+        Args:
+            metrics: The metrics; all when left out.
+            source: Recorded calls, measured events, or steps of queued work.
+            operation_types: Operations, for example files.write.
+            backends: Backends; of recorded calls their family, for example files.
+            statuses: How operations ended, for example ok or error.
+            since: At or after, seconds since 1970.
+            until: Before, seconds since 1970.
+            aggregation: One figure of all values; the usual one of each metric when left out.
+            by: What the figures are grouped by.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: TelemetryMetrics = self._call(
+            "telemetry.metrics",
+            {
+                "metrics": metrics,
+                "source": source,
+                "operation_types": operation_types,
+                "backends": backends,
+                "statuses": statuses,
+                "since": since,
+                "until": until,
+                "aggregation": aggregation,
+                "by": by,
+                "counted_by": counted_by,
+            },
+        )
+        return found
+
+    def history(
+        self,
+        metric: Literal[
+            "operation_count",
+            "operation_latency",
+            "success_rate",
+            "error_rate",
+            "backend_health",
+            "throughput",
+            "queue_size",
+            "retry_count",
+        ],
+        *,
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        operation_types: list[str] | None = None,
+        backends: list[str] | None = None,
+        statuses: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        interval_s: float | None = None,
+        aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
+        | None = None,
+        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> TelemetryHistory:
+        """Count a metric over time, in equal parts.
+
+        Args:
+            metric: The metric.
+            source: Recorded calls, measured events, or steps of queued work.
+            operation_types: Operations, for example files.write.
+            backends: Backends; of recorded calls their family, for example files.
+            statuses: How operations ended, for example ok or error.
+            since: At or after, seconds since 1970.
+            until: Before, seconds since 1970.
+            interval_s: Seconds of one part of time; about 60 parts when left out.
+            aggregation: One figure of all values; the usual one of each metric when left out.
+            by: What the figures are grouped by.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: TelemetryHistory = self._call(
+            "telemetry.history",
+            {
+                "metric": metric,
+                "source": source,
+                "operation_types": operation_types,
+                "backends": backends,
+                "statuses": statuses,
+                "since": since,
+                "until": until,
+                "interval_s": interval_s,
+                "aggregation": aggregation,
+                "by": by,
+                "counted_by": counted_by,
+            },
+        )
+        return found
+
+    def realtime(
+        self,
+        *,
+        window_s: float = 300.0,
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        operation_types: list[str] | None = None,
+        backends: list[str] | None = None,
+        groups: int = 20,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> RealTime:
+        """Tell how things go now: a window that ends at this call.
+
+        Args:
+            window_s: Seconds looked at.
+            source: Recorded calls, measured events, or steps of queued work.
+            operation_types: Operations, for example files.write.
+            backends: Backends; of recorded calls their family, for example files.
+            groups: Most groups shown.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: RealTime = self._call(
+            "telemetry.realtime",
+            {
+                "window_s": window_s,
+                "source": source,
+                "operation_types": operation_types,
+                "backends": backends,
+                "groups": groups,
+                "counted_by": counted_by,
+            },
+        )
+        return found
+
+    def cross_node(
+        self,
+        nodes: list[dict[str, Any]] | None = None,
+        *,
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        since: float | None = None,
+        until: float | None = None,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> CrossNode:
+        """Put this node's figures together with those that other nodes gave.
+
+        Ask each node, pass the answers to one. A node that stands in several answers counts once.
+
+        Args:
+            nodes: Figures of other nodes: what 'nodes' of their answers holds.
+            source: Recorded calls, measured events, or steps of queued work.
+            since: At or after, seconds since 1970.
+            until: Before, seconds since 1970.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: CrossNode = self._call(
+            "telemetry.cross_node",
+            {"nodes": nodes, "source": source, "since": since, "until": until, "counted_by": counted_by},
+        )
+        return found
+
+    def plot(
+        self,
+        metric: Literal[
+            "operation_count",
+            "operation_latency",
+            "success_rate",
+            "error_rate",
+            "backend_health",
+            "throughput",
+            "queue_size",
+            "retry_count",
+        ],
+        *,
+        image: Literal["png", "svg"] = "png",
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        operation_types: list[str] | None = None,
+        backends: list[str] | None = None,
+        statuses: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        interval_s: float | None = None,
+        aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
+        | None = None,
+        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        width_in: float = 10.0,
+        height_in: float = 5.0,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> Content:
+        """Draw a metric over time; the answer is the picture's bytes, which the command line writes to its output.
+
+        Args:
+            metric: The metric.
+            image: How the picture is written.
+            source: Recorded calls, measured events, or steps of queued work.
+            operation_types: Operations, for example files.write.
+            backends: Backends; of recorded calls their family, for example files.
+            statuses: How operations ended, for example ok or error.
+            since: At or after, seconds since 1970.
+            until: Before, seconds since 1970.
+            interval_s: Seconds of one part of time; about 60 parts when left out.
+            aggregation: One figure of all values; the usual one of each metric when left out.
+            by: What the figures are grouped by.
+            width_in: Width in inches.
+            height_in: Height in inches.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: Content = self._call(
+            "telemetry.plot",
+            {
+                "metric": metric,
+                "image": image,
+                "source": source,
+                "operation_types": operation_types,
+                "backends": backends,
+                "statuses": statuses,
+                "since": since,
+                "until": until,
+                "interval_s": interval_s,
+                "aggregation": aggregation,
+                "by": by,
+                "width_in": width_in,
+                "height_in": height_in,
+                "counted_by": counted_by,
+            },
+        )
+        return found
+
+    def report(
+        self,
+        *,
+        source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
+        operation_types: list[str] | None = None,
+        backends: list[str] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        interval_s: float | None = None,
+        counted_by: Literal["sql", "records"] = "sql",
+    ) -> Content:
+        """Report on performance as one HTML page that opens without a network, with tables and charts of all metrics.
+
+        Args:
+            source: Recorded calls, measured events, or steps of queued work.
+            operation_types: Operations, for example files.write.
+            backends: Backends; of recorded calls their family, for example files.
+            since: At or after, seconds since 1970.
+            until: Before, seconds since 1970.
+            interval_s: Seconds of one part of time; about 60 parts when left out.
+            counted_by: By SQL, or from the records one by one.
+        """
+        found: Content = self._call(
+            "telemetry.report",
+            {
+                "source": source,
+                "operation_types": operation_types,
+                "backends": backends,
+                "since": since,
+                "until": until,
+                "interval_s": interval_s,
+                "counted_by": counted_by,
+            },
+        )
+        return found
+
+    def prometheus(self) -> PrometheusText:
+        """Return the figures that ``/metrics`` shows, in the Prometheus text format."""
+        found: PrometheusText = self._call("telemetry.prometheus", {})
+        return found
+
+
 class System(Namespace):
     """Operations of the toolset ``system``."""
 
@@ -1996,6 +2287,11 @@ class Namespaces:
     def health(self) -> Health:
         """Operations of the toolset ``health``."""
         return Health(self)
+
+    @cached_property
+    def telemetry(self) -> Telemetry:
+        """Operations of the toolset ``telemetry``."""
+        return Telemetry(self)
 
     @cached_property
     def system(self) -> System:

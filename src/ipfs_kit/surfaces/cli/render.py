@@ -331,6 +331,27 @@ def _checks(value: Any) -> list[str]:
     return table(rows, ("CHECK", "RUN", "EVERY", "LIMIT", "CRITICAL"))
 
 
+def _metrics(value: Any) -> list[str]:
+    rows = [
+        (each.metric, each.operation_type or "", each.backend or "", each.status or "", _figure(each.value), each.count,
+         _figure(each.percentile_95), each.unit)
+        for each in value.figures
+    ]  # fmt: skip
+    return table(rows, ("METRIC", "OPERATION", "BACKEND", "STATUS", "VALUE", "OF", "P95", "UNIT"))
+
+
+def _history(value: Any) -> list[str]:
+    rows = []
+    for series in value.series:
+        name = " ".join(each for each in (series.operation_type, series.backend, series.status) if each) or "all"
+        rows += [(point.start[:23], name, _figure(point.value), point.count) for point in series.points]
+    return table(rows, ("BEGINS", "OF", value.metric.upper(), "COUNT"))
+
+
+def _figure(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.6g}"
+
+
 def _audit_rows(value: Any) -> list[str]:
     rows = [
         (
@@ -396,6 +417,9 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "audit.rules": _rules,
     "audit.check_alerts": _alert_check,
     "audit.detect": _detection,
+    "telemetry.metrics": _metrics,
+    "telemetry.history": _history,
+    "telemetry.prometheus": lambda value: value.text.splitlines(),
     "health.run": _health,
     "health.report": _health,
     "health.status": _health,

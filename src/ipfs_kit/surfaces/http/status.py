@@ -30,15 +30,5 @@ async def _metrics(request: Request) -> Response:
 
     from ipfs_kit.surfaces.http.app import call_as
 
-    info = (await run_in_threadpool(call_as, request, "store.info", {})).value
-    families = [
-        ("ipfs_kit_blocks", "Blocks in the store.", info.blocks),
-        ("ipfs_kit_stored_bytes", "Bytes of all packs.", info.size),
-        ("ipfs_kit_buckets", "Buckets.", info.buckets),
-        ("ipfs_kit_ledger_main_records", "Records in the main log.", info.main_records),
-        ("ipfs_kit_ledger_bulk_records", "Records in the bulk log.", info.bulk_records),
-    ]
-    lines = []
-    for name, text, value in families:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} gauge", f"{name} {value}"]
-    return PlainTextResponse("\n".join(lines) + "\n", media_type="text/plain; version=0.0.4; charset=utf-8")
+    text = (await run_in_threadpool(call_as, request, "telemetry.prometheus", {})).value.text
+    return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
