@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ledger_segments_support import KEY, T0, Ring, Store, intent_and_outcome, record
 
+from ipfs_kit import Kit
 from ipfs_kit.errors import BudgetExceeded, Cancelled, Denied, InvalidInput, KitError, MissingExtra, Timeout
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ledger.sandbox import Limits, Sandbox
@@ -349,3 +350,13 @@ def test_queries_leave_the_store_untouched(sql: LedgerSql, store: Store) -> None
             sql.query(attack)
     assert state() == before
     assert not os.path.exists("/tmp/stolen")
+
+
+def test_a_store_in_a_folder_of_any_name_is_read(tmp_path: Path) -> None:
+    directory = tmp_path / "a'b [x]* ?{1,2}"
+    with Kit.open(directory) as kit:
+        kit.bucket.create("docs")
+        kit.ledger.seal()
+        kit.bucket.create("more")
+        found = kit.ledger.sql("SELECT target FROM ops WHERE operation = 'bucket.create' ORDER BY idx")
+        assert found.rows == [["docs"], ["more"]]

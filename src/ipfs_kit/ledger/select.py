@@ -113,6 +113,8 @@ def _in_tail(
     db: Querying, segments: Segments | None, log: str, where: Where, start: int, stop: int, newest_first: bool
 ) -> Iterator[tuple[int, bytes]]:
     names = [(_AT[name], value) for name, value in where.wanted()]
+    # A name stands in the encoding as it is written: most records that do not meet it need not be decoded.
+    written = [[name.encode("utf-8", "surrogatepass") for name in value] for _, value in where.wanted()]
     at = stop - 1 if newest_first else start
     while start <= at < stop:
         batch = batch_at(db, log, at)
@@ -133,7 +135,7 @@ def _in_tail(
                 first - batch.first_index : last - batch.first_index
             ]
             for index, data in reversed(records) if newest_first else records:
-                if _meets(data, names, where):
+                if all(any(name in data for name in one) for one in written) and _meets(data, names, where):
                     yield index, data
         at = first - 1 if newest_first else last
 

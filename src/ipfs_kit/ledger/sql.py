@@ -22,7 +22,7 @@ from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable.state import StateDB
 from ipfs_kit.errors import FormatError, MissingExtra, Stale
 from ipfs_kit.ledger.batches import unframe
-from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, need_pyarrow, schema, to_table
+from ipfs_kit.ledger.columns import INDEX, need_pyarrow, schema, to_table
 from ipfs_kit.ledger.record import FIELDS, LOGS, SEALED_FIELDS, record_cid_bytes
 from ipfs_kit.ledger.sandbox import Answer, Limits, Sandbox
 from ipfs_kit.ledger.streams import views
@@ -207,7 +207,7 @@ class LedgerSql:
                 names = view.query(
                     "SELECT name FROM ledger_segments WHERE log = ? ORDER BY first_index, family", (log,)
                 )
-                files[log] = [os.path.join(self._directory, "ledger", log, "segments", name) for (name,) in names]
+                files[log] = [f"ledger/{log}/segments/{name}" for (name,) in names]
                 tails.append(self._tail(view, log))
         table = pa.concat_tables(tails)
         sink = pa.BufferOutputStream()
@@ -217,12 +217,9 @@ class LedgerSql:
             "sql": sql,
             "params": dict(params) if params else None,
             "row_filter": row_filter,
-            "datasets": [
-                {"name": f"_kit_{log}", "log": log, "files": paths, "dictionary": list(DICTIONARY_NAMES)}
-                for log, paths in files.items()
-                if paths
-            ],
-            "directories": [os.path.dirname(paths[0]) for paths in files.values() if paths],
+            "datasets": [{"name": f"_kit_{log}", "log": log, "files": paths} for log, paths in files.items() if paths],
+            "root": self._directory,
+            "directories": [os.path.join(self._directory, "ledger", log, "segments") for log in files if files[log]],
             "relations": {
                 "ops": list(OPS_COLUMNS),
                 "records": [*OPS_COLUMNS, "phase"],
@@ -290,9 +287,11 @@ def _views(logs: list[str], *, computed: bool) -> list[str]:
     names = ", ".join(f'"{name}"' for name in OPS_COLUMNS)
     folded = ", ".join(f'{_folded(name)} AS "{name}"' for name in OPS_COLUMNS)
     records = f"CREATE VIEW records AS SELECT {shown}, phase FROM ({base})"  # noqa: S608 - our own names
-    ops = f"""CREATE VIEW ops AS SELECT {names} FROM records WHERE phase = 0 OR phase IS NULL UNION ALL
-        SELECT {folded} FROM (SELECT * FROM records WHERE phase = 2) AS o
-        FULL JOIN (SELECT * FROM records WHERE phase = 1) AS i ON o.op_id = i.op_id"""  # noqa: S608 - our own names
+    # Those with phases are few and found by the statistics of row groups: one scan for both.
+    ops = f"""CREATE VIEW ops AS WITH phased AS MATERIALIZED (SELECT * FROM records WHERE phase >= 1)
+        SELECT {names} FROM records WHERE phase = 0 OR phase IS NULL UNION ALL
+        SELECT {folded} FROM (SELECT * FROM phased WHERE phase = 2) AS o
+        FULL JOIN (SELECT * FROM phased WHERE phase = 1) AS i ON o.op_id = i.op_id"""  # noqa: S608 - our own names
     return [records, ops, *views.statements(list(OPS_COLUMNS), computed=computed)]
 
 
