@@ -451,7 +451,7 @@ def test_no_sequence_of_calls_returns_what_lies_outside(scopes: list[str], store
     principal = Principal("prober", frozenset(scopes))
     ran = {"allowed": 0, "refused": 0}
 
-    @settings(max_examples=90)
+    @settings(max_examples=150)
     @given(st.lists(_calls(store), min_size=1, max_size=20))
     def probe(calls: list[tuple[str, dict[str, Any]]]) -> None:
         for name, arguments in calls:

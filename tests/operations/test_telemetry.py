@@ -99,7 +99,7 @@ def test_every_metric_of_a_known_workload_is_exact_after_a_restart(store: Path, 
         assert (queued["queue_size"].value, queued["queue_size"].maximum) == (2, 3)
         assert queued["operation_latency"].value == 0.008
         with pytest.raises(InvalidInput, match="no status"):
-            kit.telemetry.metrics(["queue_size"], statuses=["ok"])
+            kit.telemetry.metrics(metrics=["queue_size"], statuses=["ok"])
 
 
 @pytest.mark.parametrize("how", ["sql", "records"])
@@ -110,7 +110,7 @@ def test_recorded_calls_count_without_being_measured(store: Path, how: str) -> N
         assert found["operation_latency"].count == 25
         assert found["operation_latency"].minimum > 0
         assert found["queue_size"].value is found["retry_count"].value is found["backend_health"].value is None
-        kinds = kit.telemetry.metrics(["operation_count"], backends=["files"], by=["status"], counted_by=how)
+        kinds = kit.telemetry.metrics(metrics=["operation_count"], backends=["files"], by=["status"], counted_by=how)
         assert {each.status: each.value for each in kinds.figures} == {"ok": 20, "error": 5}
 
 
@@ -125,7 +125,7 @@ def test_every_aggregation(store: Path, aggregation: Any, expected: float) -> No
     with Kit.open(store) as kit:
         for how in ("sql", "records"):
             found = kit.telemetry.metrics(
-                ["operation_latency"], source="telemetry", backends=["ipfs"], since=START, until=START + 100,
+                metrics=["operation_latency"], source="telemetry", backends=["ipfs"], since=START, until=START + 100,
                 aggregation=aggregation, counted_by=how,
             )  # fmt: skip
             assert found.figures[0].value == pytest.approx(expected)

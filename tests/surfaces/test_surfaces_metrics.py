@@ -111,3 +111,18 @@ def test_a_scrape_reads_only_what_came_since_the_last(tmp_path: Path) -> None:
         assert seen >= 3_000
         kit.telemetry.prometheus()
         assert scrape.read - seen <= 3
+
+
+def test_a_call_over_http_is_recorded_under_the_trace_it_came_with(tmp_path: Path) -> None:
+    from starlette.testclient import TestClient
+
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with Kit.open(tmp_path / "s") as kit:
+        client = TestClient(build_app(kit, owner_token(TOKEN)), base_url="http://127.0.0.1")
+        head = {"authorization": f"Bearer {TOKEN}"}
+        for given in (f"00-{trace}-00f067aa0ba902b7-01", "nonsense", None):
+            headers = head if given is None else {**head, "traceparent": given}
+            assert client.post("/api/v1/bucket.list", headers=headers, json={}).status_code == 200
+    with Kit.open(tmp_path / "s") as kit:
+        found = kit.ledger.sql("SELECT trace FROM ops WHERE operation = 'bucket.list' ORDER BY idx").rows
+    assert found == [[trace], [None], [None]]

@@ -206,9 +206,8 @@ class Figures:
         told = "Mean time of the last 5 minutes"
         yield from family(f"{PREFIX}_backend_response_time_seconds", told, "gauge", _by_backend(means))
         yield from family("backend_operations_total", "Operations since the start", "counter", operations)
-        yield from summary(
-            "backend_operation_duration", "Seconds since the start", [((("backend", name),), two[0], two[1]) for name, two in totals.items()]
-        )  # fmt: skip
+        took = [((("backend", name),), two[0], two[1]) for name, two in totals.items()]
+        yield from summary("backend_operation_duration", "Seconds since the start", took)
 
     def _of_surfaces(self) -> Iterator[str]:
         calls: list[Sample] = []

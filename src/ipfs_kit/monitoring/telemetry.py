@@ -86,6 +86,7 @@ class Selection:
         until_us: Before.
         by: What they are grouped by: any of ``KEYS``.
         step_us: Length of the parts of time they are counted in; None counts all together.
+        lengths: Whether queues are counted, which takes a second pass.
     """
 
     operation_types: Sequence[str] | None = None
@@ -95,6 +96,7 @@ class Selection:
     until_us: int | None = None
     by: Sequence[str] = ()
     step_us: int | None = None
+    lengths: bool = True
 
     def __post_init__(self) -> None:
         if unknown := [name for name in self.by if name not in KEYS]:
@@ -103,7 +105,7 @@ class Selection:
     @property
     def queues(self) -> bool:
         """Whether the length of a queue can be told: it belongs to no status."""
-        return self.statuses is None and "status" not in self.by
+        return self.lengths and self.statuses is None and "status" not in self.by
 
 
 @dataclass(slots=True)

@@ -1912,20 +1912,8 @@ class Telemetry(Namespace):
 
     def metrics(
         self,
-        metrics: list[
-            Literal[
-                "operation_count",
-                "operation_latency",
-                "success_rate",
-                "error_rate",
-                "backend_health",
-                "throughput",
-                "queue_size",
-                "retry_count",
-            ]
-        ]
-        | None = None,
         *,
+        metrics: list[str] | None = None,
         source: Literal["calls", "telemetry", "wal", "replication", "lifecycle"] = "calls",
         operation_types: list[str] | None = None,
         backends: list[str] | None = None,
@@ -1934,7 +1922,7 @@ class Telemetry(Namespace):
         until: float | None = None,
         aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
         | None = None,
-        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        by: list[str] | None = None,
         counted_by: Literal["sql", "records"] = "sql",
     ) -> TelemetryMetrics:
         """Count metrics of recorded operations: how many, how fast, how many failed, how many wait.
@@ -1950,7 +1938,7 @@ class Telemetry(Namespace):
             since: At or after, seconds since 1970.
             until: Before, seconds since 1970.
             aggregation: One figure of all values; the usual one of each metric when left out.
-            by: What the figures are grouped by.
+            by: What figures are grouped by: operation_type, backend, status.
             counted_by: By SQL, or from the records one by one.
         """
         found: TelemetryMetrics = self._call(
@@ -1992,7 +1980,7 @@ class Telemetry(Namespace):
         interval_s: float | None = None,
         aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
         | None = None,
-        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        by: list[str] | None = None,
         counted_by: Literal["sql", "records"] = "sql",
     ) -> TelemetryHistory:
         """Count a metric over time, in equal parts.
@@ -2007,7 +1995,7 @@ class Telemetry(Namespace):
             until: Before, seconds since 1970.
             interval_s: Seconds of one part of time; about 60 parts when left out.
             aggregation: One figure of all values; the usual one of each metric when left out.
-            by: What the figures are grouped by.
+            by: What figures are grouped by: operation_type, backend, status.
             counted_by: By SQL, or from the records one by one.
         """
         found: TelemetryHistory = self._call(
@@ -2110,7 +2098,7 @@ class Telemetry(Namespace):
         interval_s: float | None = None,
         aggregation: Literal["sum", "average", "minimum", "maximum", "percentile_95", "percentile_99", "count", "rate"]
         | None = None,
-        by: list[Literal["operation_type", "backend", "status"]] | None = None,
+        by: list[str] | None = None,
         width_in: float = 10.0,
         height_in: float = 5.0,
         counted_by: Literal["sql", "records"] = "sql",
@@ -2128,7 +2116,7 @@ class Telemetry(Namespace):
             until: Before, seconds since 1970.
             interval_s: Seconds of one part of time; about 60 parts when left out.
             aggregation: One figure of all values; the usual one of each metric when left out.
-            by: What the figures are grouped by.
+            by: What figures are grouped by: operation_type, backend, status.
             width_in: Width in inches.
             height_in: Height in inches.
             counted_by: By SQL, or from the records one by one.

@@ -53,7 +53,7 @@ Backends = Annotated[list[str] | None, Arg("backends; of recorded calls their fa
 Statuses = Annotated[list[str] | None, Arg("how operations ended, for example ok or error")]
 Since = Annotated[float | None, Arg("at or after, seconds since 1970")]
 Until = Annotated[float | None, Arg("before, seconds since 1970")]
-By = Annotated[list[Literal["operation_type", "backend", "status"]] | None, Arg("what the figures are grouped by")]
+By = Annotated[list[str] | None, Arg("what figures are grouped by: operation_type, backend, status")]
 CountedBy = Annotated[Literal["sql", "records"], Arg("by SQL, or from the records one by one")]
 Interval = Annotated[float | None, Arg("seconds of one part of time; about 60 parts when left out")]
 
@@ -117,7 +117,7 @@ class TelemetryMetrics:
 @operation("telemetry.metrics", Mode.READ, "telemetry:read", places=SHOWN, aliases=("get_metrics",))
 def telemetry_metrics(
     ctx: Context,
-    metrics: Annotated[list[Metric] | None, Arg("the metrics; all when left out", positional=True)] = None,
+    metrics: Annotated[list[str] | None, Arg("the metrics; all when left out")] = None,
     source: Source = "calls",
     operation_types: OperationTypes = None,
     backends: Backends = None,
@@ -136,7 +136,7 @@ def telemetry_metrics(
     chosen = selected(operation_types, backends, statuses, since, until, by)
     if metrics and QUEUE in metrics and not chosen.queues:
         raise InvalidInput("a queue has no status: leave the status out for queue_size")
-    tallies = counted(ctx.engine, source, chosen, counted_by)
+    tallies = counted(ctx.engine, source, replace(chosen, lengths=QUEUE in asked), counted_by)
     if not tallies and not chosen.by:
         tallies = [Tally()]
     tallies.sort(key=lambda each: (-each.settled, *map(str, each.key)))
@@ -155,10 +155,14 @@ def figures_of(
 ) -> MetricFigures:
     """The figures of a metric of one group."""
     values, named = values_of(metric, tally), dict(zip(by, tally.key, strict=True))
+    median, percentile_95, percentile_99 = values.quantiles
     return MetricFigures(
-        metric, UNITS[metric], named.get(KEYS[0]), named.get(KEYS[1]), named.get(KEYS[2]), aggregated(metric, tally, aggregation, minutes),
-        values.count, values.total if values.count else None, aggregated(metric, tally, "average", minutes),
-        values.low, values.high, *values.quantiles, aggregated(metric, tally, "rate", minutes),
+        metric=metric, unit=UNITS[metric],
+        operation_type=named.get("operation_type"), backend=named.get("backend"), status=named.get("status"),
+        value=aggregated(metric, tally, aggregation, minutes), count=values.count,
+        total=values.total if values.count else None, average=aggregated(metric, tally, "average", minutes),
+        minimum=values.low, maximum=values.high, median=median, percentile_95=percentile_95,
+        percentile_99=percentile_99, rate=aggregated(metric, tally, "rate", minutes),
     )  # fmt: skip
 
 
@@ -248,6 +252,7 @@ def telemetry_history(
     if metric == QUEUE and not chosen.queues:
         raise InvalidInput("a queue has no status: leave the status out for queue_size")
     parted = stepped(ctx, source, chosen, interval_s, counted_by)
+    parted = replace(parted, lengths=metric == QUEUE)
     return history_of(metric, source, counted(ctx.engine, source, parted, counted_by), parted, aggregation)
 
 
@@ -261,7 +266,7 @@ def stepped(ctx: Context, source: str, chosen: Selection, interval_s: float | No
         raise InvalidInput("interval_s is a number of seconds, 0.001 at least")
     first, last = chosen.since_us, chosen.until_us
     if interval_s is None and (first is None or last is None):
-        tallies = counted(ctx.engine, source, replace(chosen, by=()), counted_by)
+        tallies = counted(ctx.engine, source, replace(chosen, by=(), lengths=False), counted_by)
         first = (
             min((each.first_us for each in tallies if each.first_us is not None), default=0) if first is None else first
         )
@@ -370,7 +375,7 @@ def telemetry_realtime(
             kinds[each.key[:2]] = kinds.get(each.key[:2], 0) + each.settled
     listed: list[MetricFigures] = []
     if groups and kinds:
-        timed = counted(ctx.engine, source, replace(whole, by=KEYS[:2]), counted_by)
+        timed = counted(ctx.engine, source, replace(whole, by=KEYS[:2], lengths=False), counted_by)
         timed.sort(key=lambda each: (-each.settled, *map(str, each.key)))
         listed = [figures_of("operation_latency", each, KEYS[:2], None, minutes) for each in timed[:groups]]
     figures: dict[str, float | None] = {name: aggregated(name, total, None, minutes) for name in METRICS}

@@ -14,6 +14,7 @@ from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import Principal
 from ipfs_kit.operations.results import Content, to_json
 from ipfs_kit.surfaces.http.auth import TokenAuth, error_body
+from ipfs_kit.surfaces.mcp.calls import trace_of
 from ipfs_kit.surfaces.mcp.replies import provenance
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ async def _call(request: Request) -> Response:
             idempotency_key=request.headers.get("idempotency-key"),
             ack=request.headers.get("x-ipfs-kit-ack"),
             cancelled=cancelled,
+            trace=trace_of(request.headers.get("traceparent")),
         )
     finally:
         cancelled.set()
