@@ -88,7 +88,7 @@ class Ledger:
         self._closed = False
         self._guard = threading.Lock()
         if not read_only:
-            self._stop_if_rolled_back()
+            self._stop_if_rewritten()
 
     @classmethod
     def open(
@@ -500,19 +500,11 @@ class Ledger:
             return InvalidInput(f"there is no log {log!r}: it is main or bulk")
         return ReadOnly("the store is open for reading only: nothing is recorded")
 
-    def _stop_if_rolled_back(self) -> None:
-        """Record nothing on a ``state.db`` older than what was signed (decision 16); reading and verifying go on."""
+    def _stop_if_rewritten(self) -> None:
+        """Record nothing on a state older than, or other than, what was signed (decision 16); reading and verifying go on."""
         for log in LOGS:
             try:
-                # In this order: the state is moved before its checkpoint is signed, so it is never behind it.
-                signed = self._publisher.checkpoint(log)
-                size = self.reader.state(log).size
-                if signed is not None and signed.size > size:
-                    raise IntegrityError(
-                        f"state.db holds {size} published records of log {log}, but {signed.size} were signed: it is an older "
-                        "copy. Restore the newer state.db, or the whole store from one backup; run ledger verify",
-                        log=log,
-                    )
+                self._publisher.check_heads(log)
             except IntegrityError as exc:
                 self._on_fault(exc)
 

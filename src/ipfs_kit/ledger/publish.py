@@ -17,7 +17,7 @@ from ipfs_kit.durable import Lease, StateDB, make_dirs, replace
 from ipfs_kit.durable.files import storage_failed
 from ipfs_kit.errors import FormatError, IntegrityError, LockTimeout
 from ipfs_kit.keys import Signer, verify_signature
-from ipfs_kit.ledger import batches, merkle
+from ipfs_kit.ledger import batches, kept, merkle
 from ipfs_kit.ledger.checkpoint import NOTE_BYTES_MAX, Checkpoint, bulk_extension, parse, sign
 from ipfs_kit.ledger.layout import CHECKPOINT
 from ipfs_kit.ledger.record import BULK, CID_PREFIX, LOGS, MAIN
@@ -138,9 +138,35 @@ class Publisher:
         except OSError as exc:
             raise storage_failed("read", path, exc) from exc
         try:
-            found = parse(data.decode())
+            return self._signed(log, data.decode(), path)
         except UnicodeDecodeError as exc:
             raise FormatError(f"{path} is not UTF-8: run ledger verify") from exc
+
+    def check_heads(self, log: str) -> None:
+        """Check that the tree extends the newest checkpoint that was replaced, and the published one where it is as large.
+
+        Raises:
+            IntegrityError: It does not, or state.db is older than what was signed.
+        """
+        # In this order: the state is moved before its checkpoint is signed, so it is never behind it.
+        signed = self.checkpoint(log)
+        state = batches.log_state(self._state, log)
+        if signed is not None and signed.size > state.size:
+            raise IntegrityError(
+                f"state.db holds {state.size} published records of log {log}, but {signed.size} were signed: it is an older "
+                "copy. Restore the newer state.db, or the whole store from one backup; run ledger verify",
+                log=log,
+            )
+        if signed is not None and signed.size == state.size and signed.root != state.root:
+            raise _rewritten(log, signed.size)
+        note = kept.newest(self._state, log)
+        if note is not None:
+            older = self._signed(log, note, f"state.db's checkpoint of log {log}")
+            if older.size > state.size or merkle.root(self.files[log].nodes(older.size), older.size) != older.root:
+                raise _rewritten(log, older.size)
+
+    def _signed(self, log: str, text: str, path: str) -> Checkpoint:
+        found = parse(text)
         signer = self._signers[log]
         good = any(
             line.name == signer.name
@@ -188,7 +214,7 @@ class Publisher:
             growth.finish()
             files.forget()
             self._check_extends(log, state.size, state.root, growth)
-            self._swap(log, state.size, growth)
+            self._swap(log, state.size, growth, signed)
             stale.append(state.size)
             state = batches.log_state(self._state, log)
         return stale
@@ -201,10 +227,7 @@ class Publisher:
             )
         root = state.root if signed.size == state.size else merkle.root(self.files[log].nodes(signed.size), signed.size)
         if root != signed.root:
-            raise IntegrityError(
-                f"log {log} does not extend its signed checkpoint at {signed.size}: nothing is signed; "
-                "run ledger verify"
-            )
+            raise _rewritten(log, signed.size)
 
     def _check_extends(self, log: str, old: int, old_root: bytes, growth: Growth) -> None:
         """The tree just written, read back from its tiles, must extend what was signed and have the root computed."""
@@ -214,7 +237,7 @@ class Publisher:
                 f"the tiles just written for log {log} do not extend the tree of {old}: nothing is signed"
             )
 
-    def _swap(self, log: str, old: int, growth: Growth) -> None:
+    def _swap(self, log: str, old: int, growth: Growth, signed: Checkpoint | None) -> None:
         with self._state.transaction() as tx:
             state = batches.log_state_in(tx, log)
             if state.size != old or state.next_index < growth.size:
@@ -222,3 +245,14 @@ class Publisher:
                     f"the high-water mark of log {log} moved without the publishing lease: run ledger verify"
                 )
             tx.execute("UPDATE ledger_logs SET size = ?, root = ? WHERE log = ?", (growth.size, growth.root(), log))
+            if signed is not None and signed.size:
+                kept.keep(tx, log, signed)
+
+
+def _rewritten(log: str, size: int) -> IntegrityError:
+    return IntegrityError(
+        f"log {log} does not extend its signed checkpoint at {size}: history was rewritten or a tile is damaged; nothing "
+        "is recorded or signed; run ledger verify",
+        log=log,
+        size=size,
+    )

@@ -116,6 +116,8 @@ def _verify_once(
         head = check.read_head(vkeys[log])
         if log == "main" and head is not None:
             bulk_head = check.bulk_root(head)
+        for size, note in query("SELECT size, note FROM ledger_checkpoints WHERE log = ? ORDER BY size", (log,)):
+            check.want_kept(size, note, vkeys[log])
         for origin_head in older.get(log, []):
             check.want(origin_head.size, origin_head.root, "the older checkpoint given")
         if log == "bulk" and bulk_head is not None:
@@ -202,6 +204,18 @@ class _LogCheck:
     def want(self, size: int, root: bytes, who: str) -> None:
         """Require the tree of ``size`` leaves to have a root."""
         self._wanted.setdefault(size, []).append((root, who))
+
+    def want_kept(self, size: int, note: str, vkey: str) -> None:
+        """Require the tree to extend a checkpoint signed earlier."""
+        who = f"state.db's checkpoint of log {self.log} at {size}"
+        try:
+            head = read_note(note, vkey)
+        except IntegrityError as exc:
+            self._faults.add(who, f"{exc}: restore state.db from its backup")
+            return
+        if head.size != size:
+            self._faults.add(who, f"is one at {head.size}: it was changed by hand")
+        self.want(head.size, head.root, who)
 
     def run(self, progress: Progress | None, done: int, total: int) -> None:
         """Check records, tree and files."""
