@@ -162,6 +162,12 @@ class Publisher:
         note = kept.newest(self._state, log)
         if note is not None:
             older = self._signed(log, note, f"state.db's checkpoint of log {log}")
+            if signed is None or signed.size < older.size:
+                raise IntegrityError(
+                    f"the checkpoint of log {log} is older than one signed before, at {older.size}: it is an older copy; "
+                    "run ledger verify",
+                    log=log,
+                )
             if older.size > state.size or merkle.root(self.files[log].nodes(older.size), older.size) != older.root:
                 raise _rewritten(log, older.size)
 

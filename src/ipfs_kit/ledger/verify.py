@@ -117,7 +117,7 @@ def _verify_once(
         if log == "main" and head is not None:
             bulk_head = check.bulk_root(head)
         for size, note in query("SELECT size, note FROM ledger_checkpoints WHERE log = ? ORDER BY size", (log,)):
-            check.want_kept(size, note, vkeys[log])
+            check.want_kept(size, note, vkeys[log], head)
         for origin_head in older.get(log, []):
             check.want(origin_head.size, origin_head.root, "the older checkpoint given")
         if log == "bulk" and bulk_head is not None:
@@ -205,8 +205,8 @@ class _LogCheck:
         """Require the tree of ``size`` leaves to have a root."""
         self._wanted.setdefault(size, []).append((root, who))
 
-    def want_kept(self, size: int, note: str, vkey: str) -> None:
-        """Require the tree to extend a checkpoint signed earlier."""
+    def want_kept(self, size: int, note: str, vkey: str, published: Head | None) -> None:
+        """Require the tree and the published checkpoint to extend a checkpoint signed earlier."""
         who = f"state.db's checkpoint of log {self.log} at {size}"
         try:
             head = read_note(note, vkey)
@@ -216,6 +216,11 @@ class _LogCheck:
         if head.size != size:
             self._faults.add(who, f"is one at {head.size}: it was changed by hand")
         self.want(head.size, head.root, who)
+        if published is not None and published.size < head.size:
+            self._faults.add(
+                os.path.join(self._directory, "checkpoint"),
+                f"covers {published.size} records, but {head.size} were signed before: it is an older copy",
+            )
 
     def run(self, progress: Progress | None, done: int, total: int) -> None:
         """Check records, tree and files."""
