@@ -14,8 +14,8 @@ from ipfs_kit.buckets import SCHEMAS, Buckets
 from ipfs_kit.durable.state import StateDB
 from ipfs_kit.errors import Stale
 from ipfs_kit.keys.ring import KeyRing
+from ipfs_kit.ledger import SCHEMAS as LEDGER_SCHEMAS
 from ipfs_kit.ledger import Draft, Effect
-from ipfs_kit.ledger.batches import SCHEMA as BATCHES_SCHEMA
 from ipfs_kit.ledger.ledger import Ledger
 
 SECOND = 1_000_000_000
@@ -44,7 +44,7 @@ class Engine:
         directory.mkdir(exist_ok=True)
         self.directory = directory
         self.clock = clock or Clock()
-        schemas = [*SCHEMAS, BATCHES_SCHEMA, PINS_SCHEMA, HOLDS_SCHEMA]
+        schemas = [*SCHEMAS, *LEDGER_SCHEMAS, PINS_SCHEMA, HOLDS_SCHEMA]
         self.state = StateDB.open(directory / "state.db", schemas, now=self.clock)
         self.blocks = PackStore.open(directory, self.state)
         self.keys = KeyRing.open(directory / "keys", create=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -363,6 +365,25 @@ def contents(directory: Path) -> tuple[object, ...]:
         ring.close()
 
 
+def outcome_of(directory: Path, honest: object) -> str:
+    """What reading a ring comes to, in a child: LMDB trusts its pages, and a damaged one may end the process."""
+    child = os.fork()
+    if child == 0:
+        code = 3
+        with contextlib.suppress(BaseException):
+            try:
+                found = contents(directory)
+                code = 0 if found == honest else 1 if found[-1] else 2
+            except KitError:
+                code = 1
+        os._exit(code)
+    status = os.waitpid(child, 0)[1]
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT)
+        return "reported"
+    return {0: "same", 1: "reported", 2: "silent"}[os.waitstatus_to_exitcode(status)]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ring-1.mdb", "epoch", "kek-1", "current", "signing.key"])
 def test_a_flipped_byte_is_reported_or_changes_nothing(tmp_path: Path, name: str) -> None:
@@ -385,13 +406,8 @@ def test_a_flipped_byte_is_reported_or_changes_nothing(tmp_path: Path, name: str
         flipped[at] ^= 0x41
         (bad / name).write_bytes(flipped)
         (bad / name).chmod(0o600)
-        try:
-            found = contents(bad)
-        except KitError:
-            changed += 1
-        else:
-            reported = found[-1] != []
-            assert reported or found == honest, f"byte {at} of {name} changed the ring and nothing was reported"
-            changed += reported
+        outcome = outcome_of(bad, honest)
+        assert outcome != "silent", f"byte {at} of {name} changed the ring and nothing was reported"
+        changed += outcome == "reported"
         shutil.rmtree(bad)
     assert changed or name == "epoch", "some byte of a key file must matter"

@@ -115,6 +115,23 @@ class RingFile:
                     return
                 yield self._entry(slot, wrapped)
 
+    def is_whole(self) -> bool:
+        """Whether every entry that the file says it has can be reached, in order, and opens.
+
+        A damaged page may hide entries without a word, and a hidden key looks like a destroyed one.
+
+        Raises:
+            IntegrityError: An entry does not open.
+        """
+        count, before = 0, b""
+        with self._translated("read"), self._env.begin() as txn, txn.cursor() as cursor:
+            for slot, wrapped in cursor:
+                if slot <= before or slot[:1] not in (b"i", b"n"):
+                    return False
+                self._unwrap(slot, wrapped)
+                count, before = count + 1, slot
+            return count == txn.stat()["entries"]
+
     def add(self, entries: Iterable[Entry]) -> int:
         """Add entries in one durable transaction and return how many.
 

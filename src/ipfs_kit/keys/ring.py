@@ -266,6 +266,11 @@ class KeyRing:
                     for name in sorted(set(os.listdir(self._dir)) - known)
                     if not files.is_temporary(name)
                 ]
+                if not ring.is_whole():
+                    where = ring_path(self._dir, self._generation)
+                    faults.append(
+                        KeyFault(where, "not all of its entries can be reached", "restore keys/ from its backup")
+                    )
                 for entry in ring.entries():
                     if entry.kind == SUBJECT and ring.find(entry.name) != entry.id:
                         faults.append(

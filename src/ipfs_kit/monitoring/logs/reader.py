@@ -26,6 +26,8 @@ HEAD_BYTES: Final = 64
 """Bytes at most by which a file is recognised."""
 POLL_S: Final = 0.2
 GENERATIONS_MAX: Final = 10_000
+_LOOKS: Final = 16
+"""Looks at the files of a log that is being rotated before giving up."""
 _GENERATION: Final = re.compile(r"\.(\d{8}T\d{6}\.\d{6}(?:-\d{1,4})?|\d{1,6}|\d{8}|\d{4}-\d\d-\d\d)(\.gz)?")
 _OURS: Final = re.compile(r"(.{1,200})\.\d{8}T\d{6}\.\d{6}(?:-\d{1,4})?(?:\.gz)?", re.DOTALL)
 
@@ -106,24 +108,61 @@ def files_of(path: Path) -> list[Path]:
     return [*generations(path), *([path] if path.exists() else [])]
 
 
-def _open(path: Path) -> gzip.GzipFile | BinaryIO:
-    return gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
+def _listed(path: Path) -> list[tuple[Path, int]]:
+    """The same with the inode each had, all of one moment: a rotation while looking makes us look again.
+
+    Raises:
+        FileNotFoundError: It was rotated each time.
+    """
+    for _ in range(_LOOKS):
+        before = _inode(path)
+        found = [(each, _inode(each)) for each in generations(path)]
+        if _inode(path) == before and all(inode for _, inode in found):
+            return [*found, *([(path, before)] if before else [])]
+    raise FileNotFoundError(path)
 
 
-def lines_from(path: Path, offset: int = 0, *, partial: bool = False) -> Iterator[tuple[int, bytes]]:
+def _inode(path: Path) -> int:
+    """The inode of a file; 0 when there is none."""
+    try:
+        return path.stat().st_ino
+    except FileNotFoundError:
+        return 0
+
+
+def _open(path: Path, inode: int | None = None) -> gzip.GzipFile | BinaryIO:
+    """Open a file for reading.
+
+    Raises:
+        FileNotFoundError: It is gone, or another file bears the name now.
+    """
+    plain = path.open("rb")
+    if inode is not None and os.fstat(plain.fileno()).st_ino != inode:
+        plain.close()
+        raise FileNotFoundError(path)
+    if path.suffix != ".gz":
+        return plain
+    plain.close()
+    return gzip.open(path, "rb")
+
+
+def lines_from(
+    path: Path, offset: int = 0, *, partial: bool = False, inode: int | None = None
+) -> Iterator[tuple[int, bytes]]:
     """Lines of one file after an offset, each with the offset after it.
 
     Args:
         path: Plain or compressed.
         offset: Uncompressed bytes to pass over.
         partial: Also yield a last line that has no end yet.
+        inode: Read this very file only.
 
     Raises:
         FormatError: Compressed bytes are damaged; lines before the damage were yielded.
         StorageFailed: The file cannot be read.
     """
     try:
-        with closing(_open(path)) as stream:
+        with closing(_open(path, inode)) as stream:
             stream.seek(offset)
             at = offset
             while piece := stream.readline(LINE_BYTES_MAX):
@@ -152,33 +191,33 @@ def text_of(line: bytes) -> str:
     return "".join(c if c.isprintable() or c == "\t" else c.encode("unicode_escape").decode() for c in shown)
 
 
-def _head(path: Path, length: int) -> str:
-    with closing(_open(path)) as stream:
+def _head(path: Path, length: int, inode: int | None = None) -> str:
+    with closing(_open(path, inode)) as stream:
         return hashlib.sha256(stream.read(length)).hexdigest()[:16]
 
 
-def position_at(path: Path, offset: int) -> Position:
-    """The position after so many bytes of a file."""
+def position_at(path: Path, offset: int, inode: int | None = None) -> Position:
+    """The position after so many bytes of a file, of this very one when its inode is given."""
     length = min(offset, HEAD_BYTES)
-    return Position(path.stat().st_ino, offset, length, _head(path, length))
+    return Position(inode or path.stat().st_ino, offset, length, _head(path, length, inode))
 
 
-def _is_same(path: Path, position: Position) -> bool:
-    return position.length > 0 and _head(path, position.length) == position.head
+def _is_same(path: Path, inode: int, position: Position) -> bool:
+    return position.length > 0 and _head(path, position.length, inode) == position.head
 
 
-def _find(files: list[Path], position: Position) -> tuple[int, int]:
-    """Which file a position lies in, and at which byte to go on; the oldest file when none is recognised."""
-    for at, path in enumerate(files):
-        if path.suffix != ".gz" and path.stat().st_ino == position.inode:
-            if path.stat().st_size >= position.offset and (position.length == 0 or _is_same(path, position)):
+def _find(files: list[tuple[Path, int]], position: Position) -> tuple[int, int] | None:
+    """Which file a position lies in, and at which byte to go on; None when none is recognised."""
+    for at, (path, inode) in enumerate(files):
+        if path.suffix != ".gz" and inode == position.inode:
+            if path.stat().st_size >= position.offset and (position.length == 0 or _is_same(path, inode, position)):
                 return at, position.offset
-            if at == len(files) - 1 and not any(_is_same(each, position) for each in files):
+            if at == len(files) - 1 and not any(_is_same(*each, position) for each in files):
                 return at, 0  # it was truncated: what it holds now is new
-    for at, path in enumerate(files):
-        if _is_same(path, position):
+    for at, (path, inode) in enumerate(files):
+        if _is_same(path, inode, position):
             return at, position.offset
-    return 0, 0
+    return None
 
 
 def read_on(path: Path, position: Position | None, limit: int) -> Read:
@@ -192,57 +231,64 @@ def read_on(path: Path, position: Position | None, limit: int) -> Read:
     Raises:
         NotFound: There is no such log.
     """
-    for _ in range(8):
-        files = files_of(path)
-        if not files:
-            raise NotFound(f"there is no log {path.name}: 'ipfs-kit logs list' names them")
+    unknown: list[tuple[Path, int]] | None = None
+    for _ in range(_LOOKS):
         try:
-            at, offset = (0, 0) if position is None else _find(files, position)
-            return _read(files[at:], offset, limit)
+            files = _listed(path)
+            if not files:
+                raise NotFound(f"there is no log {path.name}: 'ipfs-kit logs list' names them")
+            found = (0, 0) if position is None else _find(files, position)
+            if found is None:
+                # Seen twice alike, the file is really gone, and the oldest that is left comes next.
+                if files != unknown:
+                    unknown = files
+                    continue
+                found = 0, 0
+            return _read(files[found[0] :], found[1], limit)
         except FileNotFoundError:
             continue  # rotated or compressed in between: look again
     raise StorageFailed(f"{path.name} is rotated faster than it can be read: try again")
 
 
-def _read(files: list[Path], offset: int, limit: int) -> Read:
+def _read(files: list[tuple[Path, int]], offset: int, limit: int) -> Read:
     lines: list[str] = []
     end = offset
-    for number, path in enumerate(files):
+    for number, (path, inode) in enumerate(files):
         end = offset if number == 0 else 0
         # The last line of a file that is not written any more needs no end.
-        for after, line in lines_from(path, end, partial=number < len(files) - 1):
+        for after, line in lines_from(path, end, partial=number < len(files) - 1, inode=inode):
             lines.append(text_of(line))
             end = after
             if len(lines) == limit:
-                return Read(lines, position_at(path, end))
-    return Read(lines, position_at(files[-1], end))
+                return Read(lines, position_at(path, end, inode))
+    return Read(lines, position_at(files[-1][0], end, files[-1][1]))
 
 
 def tail(path: Path, limit: int) -> Read:
     """The newest lines of a log, oldest of them first, and the position after them."""
-    for _ in range(8):
-        files = files_of(path)
-        if not files:
-            raise NotFound(f"there is no log {path.name}: 'ipfs-kit logs list' names them")
+    for _ in range(_LOOKS):
         try:
+            files = _listed(path)
+            if not files:
+                raise NotFound(f"there is no log {path.name}: 'ipfs-kit logs list' names them")
             return _tail(files, limit)
         except FileNotFoundError:
             continue
     raise StorageFailed(f"{path.name} is rotated faster than it can be read: try again")
 
 
-def _tail(files: list[Path], limit: int) -> Read:
+def _tail(files: list[tuple[Path, int]], limit: int) -> Read:
     newest: list[str] = []
     position: Position | None = None
-    for number, path in enumerate(reversed(files)):
+    for number, (path, inode) in enumerate(reversed(files)):
         start = 0 if path.suffix == ".gz" else _last_lines(path, limit - len(newest))
         kept: deque[str] = deque(maxlen=limit - len(newest))
         end = start
-        for after, line in lines_from(path, start, partial=number > 0):
+        for after, line in lines_from(path, start, partial=number > 0, inode=inode):
             kept.append(text_of(line))
             end = after
         if position is None:
-            position = position_at(path, end)
+            position = position_at(path, end, inode)
         newest[:0] = kept
         if len(newest) >= limit:
             break

@@ -6,6 +6,7 @@ another process may add to it until it notices.
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import os
 import threading
@@ -111,7 +112,10 @@ def rotate(path: Path, limits: Limits, now_ns: int, *, force: bool = False, inod
         wanted = here is not None and here.st_size > 0 and inode in (None, here.st_ino)
         if wanted and (force or is_due(path, limits, now_ns / 1e9)):
             target = _free_name(path, now_ns)
-            move(path, target)
+            with path.open("rb") as held:
+                # Writers hold it shared while they append: whoever comes later finds the name gone and opens anew.
+                fcntl.flock(held, fcntl.LOCK_EX)
+                move(path, target)
         compressed = _compress(path) if limits.compress else []
         removed = []
         for old in generations(path)[: -limits.keep or None]:
@@ -173,7 +177,14 @@ class RotatingFile:
                 raise StorageFailed(f"cannot write {self.path}: {exc.strerror}") from exc
 
     def _write(self, line: bytes) -> None:
-        fd = self._reopened()
+        fd = self._held()
+        try:
+            self._append(fd, line)
+        finally:
+            if self._fd is not None:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _append(self, fd: int, line: bytes) -> None:
         now_s = self._now_ns() / 1e9
         size, limits = os.fstat(fd).st_size, self.limits
         old = self._born_s is not None and limits.max_age_s is not None and now_s - self._born_s >= limits.max_age_s
@@ -181,12 +192,23 @@ class RotatingFile:
             inode = os.fstat(fd).st_ino
             self._close()
             rotate(self.path, limits, self._now_ns(), force=True, inode=inode)
-            fd = self._reopened()
+            fd = self._held()
         if self._born_s is None:
             self._born_s = now_s
         data = line + b"\n"
         while data:
             data = data[os.write(fd, data) :]
+
+    def _held(self) -> int:
+        """The file that bears the name now, kept from being rotated until the lock is let go.
+
+        Without it a line could go to a file that a follower has just left behind.
+        """
+        while True:
+            fd = self._reopened()
+            fcntl.flock(fd, fcntl.LOCK_SH)
+            if self._reopened() == fd:
+                return fd
 
     def _reopened(self) -> int:
         """The descriptor of the file that bears the name now."""
