@@ -79,8 +79,29 @@ def test_a_history_rewritten_with_its_tree_and_checkpoint_is_refused_on_opening(
     path = tmp_path / "s"
     publish(path, 4)
     rewrite(path)
+    refused(path, "older than one signed before")
+
+
+def test_a_rewritten_history_that_the_store_itself_signed_again_is_refused_on_opening(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    publish(path, 4)
+    rewrite(path)
+    state = sqlite3.connect(path / "state.db")
+    held = state.execute("SELECT log, size, note FROM ledger_checkpoints").fetchall()
+    state.execute("DELETE FROM ledger_checkpoints")
+    state.commit()
     with Kit.open(path) as kit:
-        with pytest.raises(StorageFailed, match="does not extend its signed checkpoint"):
+        kit.ledger.checkpoint()
+    state.execute("DELETE FROM ledger_checkpoints")
+    state.executemany("INSERT INTO ledger_checkpoints(log, size, note) VALUES(?, ?, ?)", held)
+    state.commit()
+    state.close()
+    refused(path, "does not extend its signed checkpoint")
+
+
+def refused(path: Path, reason: str) -> None:
+    with Kit.open(path) as kit:
+        with pytest.raises(StorageFailed, match=reason):
             kit.bucket.create("more")
         with pytest.raises(IntegrityError, match="checkpoint of log main at"):
             kit.ledger.verify()

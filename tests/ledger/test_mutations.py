@@ -142,7 +142,7 @@ def in_state(path: Path) -> Iterator[Mutant]:
     """Changed, reordered, removed and forged records of the live tail, and turned counters."""
     state = sqlite3.connect(path / "state.db")
     batches = state.execute("SELECT log, first_index, count, payload FROM batches").fetchall()
-    kept = state.execute("SELECT log, size FROM ledger_checkpoints").fetchall()
+    kept = state.execute("SELECT log, size, note FROM ledger_checkpoints").fetchall()
     state.close()
     replace = "UPDATE batches SET payload = ?, checksum = ? WHERE log = ? AND first_index = ?"
     for log, first, count, payload in batches:
@@ -188,19 +188,23 @@ def in_state(path: Path) -> Iterator[Mutant]:
             log,
             partial(sql, path, ("UPDATE ledger_logs SET root = zeroblob(32) WHERE log = ?", (log,))),
         )
-    for log, size in kept:
-        yield (
-            "kept checkpoint",
-            f"{log} {size}",
-            partial(
-                sql,
-                path,
-                (
-                    "UPDATE ledger_checkpoints SET note = replace(note, 'A', 'B') WHERE log = ? AND size = ?",
-                    (log, size),
+    for log, size, note in kept:
+        origin, _, rest = note.partition("\n")
+        for kind, forged in (
+            ("kept origin", f"{origin}x\n{rest}"),
+            ("kept size", note.replace(f"\n{size}\n", f"\n{size + 1}\n", 1)),
+            ("kept signature", note[:-8] + ("A" if note[-8] != "A" else "B") + note[-7:]),
+        ):
+            assert forged != note
+            yield (
+                kind,
+                f"{log} {size}",
+                partial(
+                    sql,
+                    path,
+                    ("UPDATE ledger_checkpoints SET note = ? WHERE log = ? AND size = ?", (forged, log, size)),
                 ),
-            ),
-        )
+            )
 
 
 def replaced(path: Path, source: Path, *parts: str) -> None:
