@@ -11,7 +11,20 @@ from pathlib import Path
 
 from benchmarks.harness import Bench, machine, report
 
-NAMES = ("primitives", "store", "files", "ledger", "scale", "bucket", "mcp_stdio", "cli", "follow", "detectors", "kubo")
+NAMES = (
+    "primitives",
+    "store",
+    "files",
+    "ledger",
+    "scale",
+    "bucket",
+    "search",
+    "mcp_stdio",
+    "cli",
+    "follow",
+    "detectors",
+    "kubo",
+)
 
 
 def main() -> int:

@@ -82,6 +82,7 @@ ONE_PATH: dict[str, dict[str, Any]] = {
     "files.read": {}, "files.get": {"destination": "/nowhere/out"}, "files.list": {}, "files.stat": {},
     "files.write": {"text": "t"}, "files.append": {"text": "t"}, "files.edit": {"old": "a", "new": "b"},
     "files.put": {"source": "/nowhere/in"}, "files.mkdir": {}, "files.rm": {}, "files.rmdir": {}, "files.set_metadata": {},
+    "search.query": {"text": "word"},
 }  # fmt: skip
 """Operations on one path, with their other arguments."""
 
@@ -98,6 +99,7 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "journal.rollback": {"journal": ..., "transaction": "t"}, "journal.checkpoint": {"journal": ...},
     "journal.recover": {"journal": ...}, "journal.check": {"journal": ...},
     "journal.entries": {"journal": ...}, "journal.state": {"journal": ...},
+    "search.index": {"bucket": ...}, "search.status": {"bucket": ...}, "search.drop": {"bucket": ...},
 }  # fmt: skip
 """Operations on a whole bucket; ``...`` marks the argument that names it."""
 

@@ -141,6 +141,10 @@ class LifecycleOps(VersionOps):
 
         return run
 
+    def uids(self) -> frozenset[str]:
+        """Surrogate ids of the buckets there are."""
+        return frozenset(uid for (uid,) in self.state.query("SELECT uid FROM buckets WHERE dropped_op IS NULL"))
+
     def undelete(self, bucket_id: int, dropped_op: int) -> Effect:
         """Bring back a dropped bucket and the sessions dropped with it: the inverse of :meth:`delete`.
 

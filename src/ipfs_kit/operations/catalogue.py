@@ -26,6 +26,7 @@ TOOLSETS = (
     "bucket",
     "files",
     "versions",
+    "search",
     "ledger",
     "stream",
     "audit",

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.scrape import Scrape
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
+    from ipfs_kit.search.catalogue import Indexes
 
 _log = logging.getLogger(__name__)
 
@@ -195,6 +196,13 @@ class Engine:
         from ipfs_kit.operations.scrape import Scrape
 
         return Scrape(self)
+
+    @cached_property
+    def indexes(self) -> Indexes:
+        """Full-text indexes of the buckets."""
+        from ipfs_kit.search.catalogue import Indexes
+
+        return Indexes(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
 
     @cached_property
     def erasure(self) -> Erasure:

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.queries import QueryList
     from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
+    from ipfs_kit.operations.toolsets.search import Dropped, Indexed, IndexStatus, SearchPage
     from ipfs_kit.operations.toolsets.settings import StreamSettings
     from ipfs_kit.operations.toolsets.store import AddInfo, GcInfo, Listing, RepairReport, StoreInfo, VerifyReport
     from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
@@ -789,6 +790,88 @@ class Versions(Namespace):
             op: The op to take back: its index in the main log, or its id.
         """
         return self._call("versions.undo", {"op": op})
+
+
+class Search(Namespace):
+    """Operations of the toolset ``search``."""
+
+    def query(
+        self,
+        text: str,
+        *,
+        path: str | None = None,
+        every: bool = False,
+        suffix: str | None = None,
+        type: str | None = None,
+        tags: dict[str, Any] | None = None,
+        names: bool = True,
+        limit: int = 10,
+        offset: int = 0,
+        per_file: int = 3,
+        explain: bool = False,
+    ) -> SearchPage:
+        """Find passages and files by their words, best first (BM25), in any version; the index follows by itself.
+
+        The first question about a bucket reads all of it; later ones read what changed. Sealed buckets are not searched.
+
+        Args:
+            text: Words, "a phrase", a prefix*, -without.
+            path: BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]; every bucket when left out.
+            every: All words must occur in one passage.
+            suffix: Only names that end so, for example .md.
+            type: Only this media type; text/* takes all text types.
+            tags: Only files that carry these labels.
+            names: Find names, titles and labels too.
+            limit: Most hits returned.
+            offset: Hits to pass over.
+            per_file: Most hits of one file.
+            explain: Say how often each word occurs.
+        """
+        found: SearchPage = self._call(
+            "search.query",
+            {
+                "text": text,
+                "path": path,
+                "every": every,
+                "suffix": suffix,
+                "type": type,
+                "tags": tags,
+                "names": names,
+                "limit": limit,
+                "offset": offset,
+                "per_file": per_file,
+                "explain": explain,
+            },
+        )
+        return found
+
+    def index(self, bucket: str, *, rebuild: bool = False) -> Indexed:
+        """Bring the index of a bucket forward now, with progress; questions do so by themselves.
+
+        Args:
+            bucket: BUCKET[@branch|@tag|@commit|@op:N|@time:T].
+            rebuild: Discard the index and read everything again.
+        """
+        found: Indexed = self._call("search.index", {"bucket": bucket, "rebuild": rebuild})
+        return found
+
+    def status(self, bucket: str) -> IndexStatus:
+        """Say which states of a bucket are indexed, and how much each index holds.
+
+        Args:
+            bucket: The bucket.
+        """
+        found: IndexStatus = self._call("search.status", {"bucket": bucket})
+        return found
+
+    def drop(self, bucket: str) -> Dropped:
+        """Remove the indexes of a bucket from the cache; the next question makes them again.
+
+        Args:
+            bucket: The bucket.
+        """
+        found: Dropped = self._call("search.drop", {"bucket": bucket})
+        return found
 
 
 class Ledger(Namespace):
@@ -2245,6 +2328,11 @@ class Namespaces:
     def versions(self) -> Versions:
         """Operations of the toolset ``versions``."""
         return Versions(self)
+
+    @cached_property
+    def search(self) -> Search:
+        """Operations of the toolset ``search``."""
+        return Search(self)
 
     @cached_property
     def ledger(self) -> Ledger:

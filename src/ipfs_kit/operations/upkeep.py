@@ -63,6 +63,7 @@ class Upkeep:
             self._engine.buckets.expire(time.time_ns())
         done = self.collector().collect(time.time_ns(), dry_run=dry_run, progress=progress)
         if not dry_run:
+            self._engine.indexes.sweep()
             self._engine.keep_reserve()
         return GcInfo(
             dry_run,

@@ -409,7 +409,36 @@ def _timeline(value: Any) -> list[str]:
     return table(rows, ("FROM", "COUNT", "BY")) if rows else ["no rows"]
 
 
+def _hits(value: Any) -> list[str]:
+    lines = []
+    for hit in value.hits:
+        where = "" if hit.start is None else f" bytes {hit.start}-{hit.stop}"
+        under = f"  [{hit.heading}]" if hit.heading else ""
+        lines += [f"{hit.bucket}:{hit.path}{where}  {hit.score:.2f}{under}", f"    {' '.join(hit.snippet.split())}"]
+    lines = lines or ["nothing found"]
+    if value.terms is not None:
+        lines.append("words: " + ", ".join(f"{word} in {rows} rows" for word, rows in value.terms.items()))
+    if value.left_out:
+        lines.append(f"sealed, not searched: {', '.join(value.left_out)}")
+    return lines + ([f"… continue with --offset {value.offset}"] if value.offset is not None else [])
+
+
+def _indexes(value: Any) -> list[str]:
+    found = value.indexes if hasattr(value, "indexes") else [value]
+    rows = [
+        (
+            one.bucket, one.root or "(being made)", one.holds.files, one.holds.passages,
+            human_size(one.holds.size_bytes), ", ".join(f"{n} {how}" for how, n in one.holds.outcomes.items()),
+        )
+        for one in found
+    ]  # fmt: skip
+    return table(rows, ("BUCKET", "ROOT", "FILES", "PASSAGES", "SIZE", "CONTENTS")) if rows else ["no index yet"]
+
+
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    "search.query": _hits,
+    "search.index": _indexes,
+    "search.status": _indexes,
     "audit.query": _audit_rows,
     "audit.report": _audit_report,
     "audit.verify": _audit_verdict,
