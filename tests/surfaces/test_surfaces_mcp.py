@@ -74,6 +74,13 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     kit.bucket.create("diary")
     begun, other = (kit.journal.begin("diary").transaction_id for _ in range(2))
     kit.stream.append("audit", events=[{"event_type": "user", "action": "made", "user_id": "someone"}])
+    with Kit.open(logs.parent / "publisher") as publisher:
+        publisher.stream.append("health", events=[{"check_id": "x", "status": "healthy"}])
+        published = publisher.ledger.publication_create("health")
+        publisher.car.export(str(published.cid), str(logs / "health.car"))
+        node = publisher.store.info().node
+    kit.car.import_(str(logs / "health.car"))
+    (logs / "health.car").unlink()
     return {
         "block_get": {"cid": cid},
         "block_put": {"data": "aGVsbG8="},
@@ -157,6 +164,9 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "logs_tail": {"name": "some.log"},
         "logs_diff": {"left": "v1", "right": "v1"},
         "ledger_erase": {"subject": "someone"},
+        "ledger_publication_create": {"stream": "alerts"},
+        "ledger_publication_import": {"root": str(published.cid), "vkey": published.vkey},
+        "ledger_publication_drop": {"publication": f"{node}-stream-health"},
         "ledger_witness_add": {
             "vkey": "w.example/1+8e02324c+BDtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop",
             "url": "http://127.0.0.1:9",

@@ -131,6 +131,7 @@ class Pins:
         *,
         now_ns: int,
         replace: bool = False,
+        complete: bool = False,
         progress: Progress | None = None,
     ) -> Callable[[Tx], PinChange]:
         """Check that the blocks are there and prepare a pin.
@@ -143,6 +144,7 @@ class Pins:
             name: A unique name.
             now_ns: The present time.
             replace: Let the name move from another CID.
+            complete: Within this window the caller wrote every block below it, or took it over from a pinned graph.
             progress: Told of blocks and bytes walked.
 
         Returns:
@@ -157,7 +159,7 @@ class Pins:
         if name is not None and not _name_ok(name):
             raise InvalidName(f"a pin's name has 1 to {_NAME_BYTES_MAX} bytes and no control characters")
         with self._window():
-            self._require(cid, wanted, progress)
+            self._require(cid, PinKind.DIRECT if complete else wanted, progress)
 
         def effect(tx: Tx) -> PinChange:
             retain = getattr(self._store, "retain", None)

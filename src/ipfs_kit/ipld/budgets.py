@@ -82,6 +82,22 @@ class Budgets:
     json_items: int = 1_048_576
     """Items in one JSON document."""
 
+    # Publications of ledgers (``docs/format/publication.md``).
+    publication_manifest_bytes: int = 64 * KIB
+    """Bytes of ``publication.json``."""
+    publication_note_bytes: int = 256 * KIB
+    """Bytes of a signed checkpoint, cosignatures included."""
+    publication_files: int = 100_000
+    """Parquet files of one log, and names in one of its folders: 6 billion records."""
+    publication_file_bytes: int = 256 * MIB
+    """Bytes of one Parquet file: sealing gathers at most 64 MiB of records for one."""
+    publication_group_rows: int = 65_536
+    """Rows of one row group; ours have 4,096."""
+    publication_group_bytes: int = 256 * MIB
+    """Uncompressed bytes that a row group may state."""
+    publication_span_records: int = 4 * 1_048_576
+    """Records of the files of one span, the most that a policy of sealing allows."""
+
     # Elsewhere: decompression, patterns, SQL.
     decompressed_bytes: int = 16 * GIB
     """Bytes one compressed stream may expand to."""

@@ -324,6 +324,8 @@ class _Derived:
         # ``<first>-<last>-<hash>.parquet``: the name says which span a file is of; a span may have several.
         self._spans: dict[str, dict[int, list[str]]] = {}
         for source in datasets:
+            if source["log"] is None:
+                continue  # of other nodes: their records say which file they are in
             spans = self._spans.setdefault(source["log"], {})
             for file in source["files"]:
                 spans.setdefault(int(os.path.basename(file)[:12]), []).append(file)
@@ -344,8 +346,12 @@ class _Derived:
     def _load(self, log: str, index: int) -> dict[int, bytes]:
         import pyarrow.parquet as pq
 
-        first = self._firsts[log][bisect.bisect_right(self._firsts[log], index) - 1]
-        for path in self._spans[log][first]:
+        if log in self._spans:
+            first = self._firsts[log][bisect.bisect_right(self._firsts[log], index) - 1]
+            paths = self._spans[log][first]
+        else:
+            paths = [log]
+        for path in paths:
             file = pq.ParquetFile(path, read_dictionary=list(self._columns.DICTIONARY_NAMES))
             for group in range(file.metadata.num_row_groups):
                 bounds = file.metadata.row_group(group).column(0).statistics
@@ -413,7 +419,8 @@ def _prepare(connection: Any, request: dict[str, Any], tail: Any, used: set[str]
     """Register the data and create the relations, everything of ours, nothing of the user's."""
     for source in request["datasets"]:
         files = ", ".join(_literal(name) for name in source["files"])
-        connection.execute(f"CREATE VIEW {source['name']} AS SELECT * FROM read_parquet([{files}])")  # noqa: S608 - our own names
+        named = ", filename = true" if source["log"] is None else ""
+        connection.execute(f"CREATE VIEW {source['name']} AS SELECT * FROM read_parquet([{files}]{named})")  # noqa: S608 - our own names
     if tail is not None:
         connection.register("_kit_tail", tail)
     if used & set(request["computed"]) or request["row_filter"]:

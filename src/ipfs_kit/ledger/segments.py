@@ -33,7 +33,7 @@ from ipfs_kit.ledger.columns import DICTIONARY_NAMES, INDEX, need_pyarrow, recor
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["SCHEMA", "Condition", "SealPolicy", "Segment", "Segments", "leaf_hash", "segment_name"]
+__all__ = ["SCHEMA", "Condition", "SealPolicy", "Segment", "Segments", "leaf_hash", "segment_name", "to_parquet"]
 
 ZSTD_LEVEL: Final = 3
 """Compression of the records that no stream declares another level for."""
@@ -198,7 +198,7 @@ class Segments(SegmentReader):
             records += batch.records()
         made: list[Segment] = []
         for family, level, table in _split(to_table(records, span.first), families):
-            data = _parquet(table, level)
+            data = to_parquet(table, level)
             digest = sha256(data).digest()
             name = segment_name(span.first, span.stop - 1, digest)
             create_idempotent(os.path.join(self.directory(log), name), data)
@@ -348,7 +348,13 @@ def _bounds_of(span: _Span, table: pa.Table) -> tuple[int, int, bytes, bytes]:
     return times["min"], times["max"], op_ids["min"], op_ids["max"]
 
 
-def _parquet(table: pa.Table, level: int) -> bytes:
+def to_parquet(table: pa.Table, level: int = ZSTD_LEVEL) -> bytes:
+    """A table of records as the bytes of a segment.
+
+    Args:
+        table: Columns as ``columns.schema`` has them.
+        level: Compression level of zstd.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

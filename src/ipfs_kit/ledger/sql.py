@@ -145,6 +145,7 @@ class LedgerSql:
         keys: Keys | None = None,
         row_filter: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
+        all_nodes: bool = False,
     ) -> Result:
         """Run one SELECT over ``ops`` and ``records``.
 
@@ -155,6 +156,7 @@ class LedgerSql:
             row_filter: A condition over the columns of ``ops`` in SQL, written by us and never by a user: the query
                 sees only rows it holds for.
             limits: Time, memory, rows and bytes.
+            all_nodes: The views hold the records of imported publications too; personal fields of those are null.
 
         Raises:
             InvalidInput: Not exactly one SELECT that the engine accepts.
@@ -169,7 +171,7 @@ class LedgerSql:
         # Load the child's engine while we read the tail.
         self._sandbox.prepare()
         for attempt in range(3):
-            request, tail = self._request(sql, params, row_filter)
+            request, tail = self._request(sql, params, row_filter, all_nodes)
             try:
                 answer = self._sandbox.run(
                     request,
@@ -197,10 +199,11 @@ class LedgerSql:
         self.close()
 
     def _request(
-        self, sql: str, params: Mapping[str, Any] | None, row_filter: str | None
+        self, sql: str, params: Mapping[str, Any] | None, row_filter: str | None, all_nodes: bool
     ) -> tuple[dict[str, Any], memoryview]:
         pa: Any = need_pyarrow()
         files: dict[str, list[str]] = {}
+        foreign: dict[str, list[str]] = {}
         tails: list[Any] = []
         with self._guard, self._state.snapshot() as view:
             for log in LOGS:
@@ -209,17 +212,23 @@ class LedgerSql:
                 )
                 files[log] = [f"ledger/{log}/segments/{name}" for (name,) in names]
                 tails.append(self._tail(view, log))
+                if all_nodes:
+                    foreign[log] = _imported_files(view, log)
         table = pa.concat_tables(tails)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
+        own = [log for log, paths in files.items() if paths]
+        others = [log for log, paths in foreign.items() if paths]
         request = {
             "sql": sql,
             "params": dict(params) if params else None,
             "row_filter": row_filter,
-            "datasets": [{"name": f"_kit_{log}", "log": log, "files": paths} for log, paths in files.items() if paths],
+            "datasets": [{"name": f"_kit_{log}", "log": log, "files": files[log]} for log in own]
+            + [{"name": f"_kit_{log}_imported", "log": None, "files": foreign[log]} for log in others],
             "root": self._directory,
-            "directories": [os.path.join(self._directory, "ledger", log, "segments") for log in files if files[log]],
+            "directories": [os.path.join(self._directory, "ledger", log, "segments") for log in own]
+            + ([os.path.join(self._directory, "imported")] if others else []),
             "relations": {
                 "ops": list(OPS_COLUMNS),
                 "records": [*OPS_COLUMNS, "phase"],
@@ -228,8 +237,8 @@ class LedgerSql:
             "computed": list(_COMPUTED),
             "streams": list(STREAMS),
             "functions": _FUNCTIONS,
-            "setup": _views([log for log, paths in files.items() if paths], computed=True),
-            "setup_plain": _views([log for log, paths in files.items() if paths], computed=False),
+            "setup": _views(own, others, computed=True),
+            "setup_plain": _views(own, others, computed=False),
         }
         return request, memoryview(sink.getvalue())
 
@@ -277,11 +286,28 @@ _FUNCTIONS: Final = [
 ]
 
 
-def _views(logs: list[str], *, computed: bool) -> list[str]:
-    """The statements that define ``records`` and ``ops`` over the registered data."""
+def _imported_files(view: Any, log: str) -> list[str]:
+    """The sealed files of a log in all imported publications."""
+    if not view.query("SELECT 1 FROM sqlite_schema WHERE name = 'ledger_import_files'"):
+        return []
+    rows = view.query("SELECT id, file FROM ledger_import_files WHERE log = ? ORDER BY id, file", (log,))
+    return [f"imported/{publication}/{log}/segments/{file}" for publication, file in rows]
+
+
+def _views(logs: list[str], others: list[str], *, computed: bool) -> list[str]:
+    """The statements that define ``records`` and ``ops`` over the registered data.
+
+    ``source`` says where a record's CID is derived from: a log of this store, or a file of another's. ``own`` keeps this
+    store's keys away from the records of others, whatever subject those name.
+    """
     stored = ", ".join(f'"{name}"' for name in _STORED)
-    parts = [f"SELECT '{log}' AS log, {stored}, CAST(NULL AS BLOB) AS cid FROM _kit_{log}" for log in logs]  # noqa: S608 - our own names
-    parts.append(f"SELECT log, {stored}, cid FROM _kit_tail")  # noqa: S608 - our own names
+    none = "CAST(NULL AS BLOB) AS cid"
+    parts = [f"SELECT '{log}' AS log, '{log}' AS source, TRUE AS own, {stored}, {none} FROM _kit_{log}" for log in logs]  # noqa: S608 - our own names
+    parts += [
+        f"SELECT '{log}' AS log, filename AS source, FALSE AS own, {stored}, {none} FROM _kit_{log}_imported"  # noqa: S608 - our own names
+        for log in others
+    ]
+    parts.append(f"SELECT log, log AS source, TRUE AS own, {stored}, cid FROM _kit_tail")  # noqa: S608 - our own names
     base = " UNION ALL ".join(parts)
     shown = ", ".join(f'{_expression(name, computed)} AS "{name}"' for name in OPS_COLUMNS)
     names = ", ".join(f'"{name}"' for name in OPS_COLUMNS)
@@ -291,7 +317,7 @@ def _views(logs: list[str], *, computed: bool) -> list[str]:
     ops = f"""CREATE VIEW ops AS WITH phased AS MATERIALIZED (SELECT * FROM records WHERE phase >= 1)
         SELECT {names} FROM records WHERE phase = 0 OR phase IS NULL UNION ALL
         SELECT {folded} FROM (SELECT * FROM phased WHERE phase = 2) AS o
-        FULL JOIN (SELECT * FROM phased WHERE phase = 1) AS i ON o.op_id = i.op_id"""  # noqa: S608 - our own names
+        FULL JOIN (SELECT * FROM phased WHERE phase = 1) AS i ON o.op_id = i.op_id AND o.node = i.node"""  # noqa: S608 - our own names
     return [records, ops, *views.statements(list(OPS_COLUMNS), computed=computed)]
 
 
@@ -303,11 +329,13 @@ def _expression(name: str, computed: bool) -> str:
     if not computed:
         return "CAST(NULL AS VARCHAR)"
     if name == "actor_name":
-        return "_kit_name(actor)"
+        return "_kit_name(CASE WHEN own THEN actor END)"
     if name == "record_cid":
-        return '_kit_record_cid(log, "index", cid)'
+        return '_kit_record_cid(source, "index", cid)'
     if name in SEALED_FIELDS:
-        return f"_kit_unseal('{name}', subject, op_id, \"{name}\")"
+        # No subject has the empty name, so nothing of ours opens a field of another node.
+        subject = "CASE WHEN own OR subject IS NULL THEN subject ELSE '' END"
+        return f"_kit_unseal('{name}', {subject}, op_id, \"{name}\")"
     return f'_kit_{"json" if name == "ext" else "cid"}("{name}")'
 
 

@@ -38,7 +38,7 @@ TOOLSETS = (
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries"),
+    "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),

@@ -28,6 +28,7 @@ from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
     from ipfs_kit.ledger.erasure import Erasure
+    from ipfs_kit.ledger.published.importing import Imports
     from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.monitoring.alerts import AlertStates
     from ipfs_kit.operations.scrape import Scrape
@@ -182,6 +183,13 @@ class Engine:
         from ipfs_kit.ledger.streams.batches import StreamBatches
 
         return StreamBatches(self.ledger, self.state, self.clock)
+
+    @cached_property
+    def imports(self) -> Imports:
+        """Publications of other nodes."""
+        from ipfs_kit.ledger.published.importing import Imports
+
+        return Imports(self.state, str(self.path), self.ledger.node)
 
     @cached_property
     def alert_states(self) -> AlertStates:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
     from ipfs_kit.operations.toolsets.erase import Erased
+    from ipfs_kit.operations.toolsets.export import ExportInfo
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
     from ipfs_kit.operations.toolsets.follow import FollowPage
     from ipfs_kit.operations.toolsets.health import CheckList, HealthHistory, HealthReport, HealthStatus
@@ -49,6 +50,12 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
+    from ipfs_kit.operations.toolsets.publication import (
+        PublicationInfo,
+        PublicationMade,
+        PublicationPage,
+        PublicationTaken,
+    )
     from ipfs_kit.operations.toolsets.queries import QueryList
     from ipfs_kit.operations.toolsets.retention import Expiry, HoldInfo, HoldPage
     from ipfs_kit.operations.toolsets.search import Dropped, Indexed, IndexStatus, SearchPage
@@ -898,7 +905,13 @@ class Ledger(Namespace):
         return found
 
     def sql(
-        self, query: str, *, params: dict[str, Any] | None = None, limit: int = 10000, timeout: int = 30
+        self,
+        query: str,
+        *,
+        params: dict[str, Any] | None = None,
+        limit: int = 10000,
+        timeout: int = 30,
+        all_nodes: bool = False,
     ) -> SqlResult:
         """Query all recorded operations with SQL, in a sandboxed process that can read nothing else.
 
@@ -907,9 +920,10 @@ class Ledger(Namespace):
             params: Values of $NAME in the query, by name.
             limit: Most rows returned.
             timeout: Seconds before the query is killed.
+            all_nodes: Also the records of imported publications; the column node tells whose.
         """
         found: SqlResult = self._call(
-            "ledger.sql", {"query": query, "params": params, "limit": limit, "timeout": timeout}
+            "ledger.sql", {"query": query, "params": params, "limit": limit, "timeout": timeout, "all_nodes": all_nodes}
         )
         return found
 
@@ -1127,7 +1141,13 @@ class Ledger(Namespace):
         return found
 
     def query(
-        self, name: str, *, params: dict[str, Any] | None = None, limit: int = 10000, timeout: int = 30
+        self,
+        name: str,
+        *,
+        params: dict[str, Any] | None = None,
+        limit: int = 10000,
+        timeout: int = 30,
+        all_nodes: bool = False,
     ) -> SqlResult:
         """Run a named query, such as error_rate_by_tool, who_touched or changed_between.
 
@@ -1136,9 +1156,106 @@ class Ledger(Namespace):
             params: Values of its parameters by name.
             limit: Most rows returned.
             timeout: Seconds before the query is killed.
+            all_nodes: Also the records of imported publications; the column node tells whose.
         """
         found: SqlResult = self._call(
-            "ledger.query", {"name": name, "params": params, "limit": limit, "timeout": timeout}
+            "ledger.query", {"name": name, "params": params, "limit": limit, "timeout": timeout, "all_nodes": all_nodes}
+        )
+        return found
+
+    def publication_create(
+        self, stream: str | None = None, *, log: Literal["main", "bulk"] | None = None, due: bool = False
+    ) -> PublicationMade:
+        """Put the sealed records of a stream or log into one directory with a root CID that others can verify and query.
+
+        What was published before is shared: the cost follows what is new.
+
+        Args:
+            stream: Publish the records of this stream.
+            log: Publish a whole log instead.
+            due: Seal only what is due by age and size, instead of all there is.
+        """
+        found: PublicationMade = self._call("ledger.publication_create", {"stream": stream, "log": log, "due": due})
+        return found
+
+    def publication_list(self, *, limit: int = 100, cursor: str | None = None) -> PublicationPage:
+        """List this store's own publications and those imported from other nodes.
+
+        Args:
+            limit: Most publications to return.
+            cursor: Continue after this cursor.
+        """
+        found: PublicationPage = self._call("ledger.publication_list", {"limit": limit, "cursor": cursor})
+        return found
+
+    def publication_import(self, root: str, *, vkey: str | None = None, name: str | None = None) -> PublicationTaken:
+        """Import a publication of another node after verifying its signature, its history and every record.
+
+        Nothing of it is visible before all of it is verified.
+
+        Args:
+            root: CID of the publication, whose blocks are here.
+            vkey: Verifier key of either of the publisher's logs, as its owner told you; needed the first time.
+            name: What to call the publisher here; its node id when left out.
+        """
+        found: PublicationTaken = self._call("ledger.publication_import", {"root": root, "vkey": vkey, "name": name})
+        return found
+
+    def publication_load(self, path: str, *, vkey: str | None = None, name: str | None = None) -> PublicationTaken:
+        """Import a publication from a CAR file or a folder; its blocks stay until garbage collection unless you pin its root.
+
+        Args:
+            path: CAR file, or folder, that holds the publication.
+            vkey: Verifier key of either of the publisher's logs, as its owner told you; needed the first time.
+            name: What to call the publisher here; its node id when left out.
+        """
+        found: PublicationTaken = self._call("ledger.publication_load", {"path": path, "vkey": vkey, "name": name})
+        return found
+
+    def publication_drop(self, publication: str) -> PublicationInfo:
+        """Remove an imported publication with its files; when it was the node's last, its key is forgotten too.
+
+        Args:
+            publication: Its id, or NAME-SCOPE; an own one goes with 'pin rm'.
+        """
+        found: PublicationInfo = self._call("ledger.publication_drop", {"publication": publication})
+        return found
+
+    def export(
+        self,
+        output: str,
+        *,
+        stream: str | None = None,
+        log: Literal["main", "bulk"] | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        compression: Literal["snappy", "zstd", "gzip", "none"] = "snappy",
+        all_nodes: bool = False,
+    ) -> ExportInfo:
+        """Write recorded operations to a Parquet file that DuckDB, pandas, Spark and others read: the columns of view ops.
+
+        Personal fields are in clear as far as this store's keys open them.
+
+        Args:
+            output: File to write; it must not exist yet.
+            stream: Only ops of this stream.
+            log: Only this log; both when left out.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            compression: Compression of the columns.
+            all_nodes: Also the records of imported publications; the column node tells whose.
+        """
+        found: ExportInfo = self._call(
+            "ledger.export",
+            {
+                "output": output,
+                "stream": stream,
+                "log": log,
+                "since": since,
+                "until": until,
+                "compression": compression,
+                "all_nodes": all_nodes,
+            },
         )
         return found
 

@@ -138,6 +138,27 @@ _ALL: Final = (
         _SINCE, _UNTIL,
     ),
     _query(
+        "error_rate_by_node",
+        "Calls, failures and their share by node, the most failing first; ask with all_nodes for imported nodes too.",
+        f"""
+        SELECT node, count(*) AS calls, count(*) FILTER (status = 'error') AS errors,
+               count(*) FILTER (status = 'denied') AS denials,
+               count(*) FILTER ({_FAILED}) / count(*) AS error_rate, max(time) FILTER ({_FAILED}) AS last_failure
+        FROM ops WHERE status <> 'open' AND {_WHEN}
+        GROUP BY node ORDER BY error_rate DESC, calls DESC, node
+        """,
+        _SINCE, _UNTIL,
+    ),
+    _query(
+        "nodes",
+        "What there is of each node: ops, the oldest and newest, by log; ask with all_nodes for imported nodes too.",
+        f"""
+        SELECT node, log, count(*) AS ops, min(time) AS oldest, max(time) AS newest
+        FROM ops WHERE node IS NOT NULL AND {_WHEN} GROUP BY node, log ORDER BY node, log
+        """,
+        _SINCE, _UNTIL,
+    ),
+    _query(
         "slowest_operations",
         "Durations by operation, the slowest 95th percentile first.",
         f"""

@@ -22,6 +22,7 @@ from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
 
 Log = Annotated[Literal["main", "bulk"], Arg("main: changes, denials and audit; bulk: reads and measurements")]
+AllNodes = Annotated[bool, Arg("also the records of imported publications; the column node tells whose")]
 Op = Annotated[str, Arg("an op: its index in the main log, LOG:INDEX, or its id", positional=True)]
 
 
@@ -142,9 +143,11 @@ def ledger_sql(
     params: Annotated[dict[str, Any] | None, Arg("values of $NAME in the query, by name", flag="p")] = None,
     limit: Annotated[int, Arg("most rows returned", minimum=1, maximum=1_000_000)] = 10_000,
     timeout: Annotated[int, Arg("seconds before the query is killed", minimum=1, maximum=600)] = 30,
+    all_nodes: AllNodes = False,
 ) -> SqlResult:
     """Query all recorded operations with SQL, in a sandboxed process that can read nothing else."""
-    return sql_result(ctx.engine.sql.query(query, params=params, limits=Limits(rows=limit, wall_s=float(timeout))))
+    limits = Limits(rows=limit, wall_s=float(timeout))
+    return sql_result(ctx.engine.sql.query(query, params=params, limits=limits, all_nodes=all_nodes))
 
 
 def sql_result(found: Result) -> SqlResult:

@@ -12,7 +12,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere, Nowhere
-from ipfs_kit.operations.toolsets.ledger import SqlResult, sql_result
+from ipfs_kit.operations.toolsets.ledger import AllNodes, SqlResult, sql_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +81,10 @@ def ledger_query(
     params: Annotated[dict[str, Any] | None, Arg("values of its parameters by name", flag="p")] = None,
     limit: Annotated[int, Arg("most rows returned", minimum=1, maximum=1_000_000)] = 10_000,
     timeout: Annotated[int, Arg("seconds before the query is killed", minimum=1, maximum=600)] = 30,
+    all_nodes: AllNodes = False,
 ) -> SqlResult:
     """Run a named query, such as error_rate_by_tool, who_touched or changed_between."""
     query = query_named(name)
     values = query.bind(params or {}, ctx.engine.find_op)
     limits = Limits(rows=limit, wall_s=float(timeout))
-    return sql_result(ctx.engine.sql.query(query.sql, params=values, limits=limits))
+    return sql_result(ctx.engine.sql.query(query.sql, params=values, limits=limits, all_nodes=all_nodes))

@@ -131,7 +131,7 @@ def store_add(
 ) -> AddInfo:
     """Add a file or folder by content address and return its CID; the same bytes give the same CID on any machine."""
     with ctx.engine.blocks.window():
-        info = _built(ctx, path, PROFILES[profile], only_hash, tuple(ignore or ()))
+        info = built(ctx, path, PROFILES[profile], only_hash, tuple(ignore or ()))
         if only_hash:
             return info
 
@@ -145,7 +145,19 @@ def store_add(
     return added
 
 
-def _built(ctx: Context, path: str, profile: Profile, only_hash: bool, ignore: tuple[str, ...]) -> AddInfo:
+def built(ctx: Context, path: str, profile: Profile, only_hash: bool = False, ignore: tuple[str, ...] = ()) -> AddInfo:
+    """Store a local file or folder as blocks, pinned by nothing.
+
+    Args:
+        ctx: The call.
+        path: The file or folder; ``-`` is standard input of the command line.
+        profile: How files become blocks.
+        only_hash: Keep no blocks.
+        ignore: Patterns to leave out.
+
+    Raises:
+        NotFound: Nothing could be read.
+    """
     from ipfs_kit.buckets.importer import import_path
 
     blocks = ctx.engine.blocks

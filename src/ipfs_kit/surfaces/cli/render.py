@@ -247,6 +247,45 @@ def _holds(value: Any) -> list[str]:
     return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
 
 
+def _publication_rows(publications: Sequence[Any]) -> list[str]:
+    rows = [
+        (
+            p.id,
+            "own" if p.own else p.name,
+            ", ".join(f"{held.records} of {held.log}:{held.size}" for held in p.logs),
+            (p.imported or "-")[:19],
+            p.root,
+        )
+        for p in publications
+    ]
+    return table(rows, ("PUBLICATION", "OF", "RECORDS", "IMPORTED", "ROOT"))
+
+
+def _publications(value: Any) -> list[str]:
+    lines = _publication_rows(value.publications) if value.publications else ["nothing published or imported yet"]
+    return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
+
+
+def _published(value: Any) -> list[str]:
+    rows = [
+        ("scope", value.scope),
+        ("records", ", ".join(f"{held.records} of {held.log}:{held.size}" for held in value.logs)),
+        ("new", "nothing" if value.unchanged else f"{value.new_blocks} blocks"),
+        ("parent", value.parent or "-"),
+        ("pin", value.pin),
+        ("vkey", value.vkey),
+    ]
+    return [*table(rows), str(value.cid)]
+
+
+def _taken(value: Any) -> list[str]:
+    went = f", {value.withdrawn} files withdrawn" if value.withdrawn else ""
+    return [
+        *_publication_rows([value.publication]),
+        f"{value.records} new records verified in {value.files} files{went}",
+    ]
+
+
 def _entered(value: Any) -> list[str]:
     rows = [
         (e.time[:19], e.operation_type, e.status, e.path, e.entry_id, (e.transaction_id or "-")[-12:])
@@ -465,6 +504,10 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "journal.check": _journal_health,
     "ledger.expire": _expired,
     "ledger.hold_list": _holds,
+    "ledger.publication_create": _published,
+    "ledger.publication_list": _publications,
+    "ledger.publication_import": _taken,
+    "ledger.publication_load": _taken,
     "store.add": _cid_last,
     "files.put": _cid_last,
     "files.get": _got,
