@@ -17,6 +17,7 @@ import pytest
 
 from ipfs_kit import Kit
 from ipfs_kit.errors import Conflict, Denied, FormatError, IntegrityError, InvalidInput, NotFound
+from ipfs_kit.ledger import Where, exporting
 from ipfs_kit.ledger.published.layout import Publication, vkey_of
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -330,6 +331,7 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
     "one twice": lambda t: t.take([0, 0, *range(1, t.num_rows)]),
     "one left out": lambda t: t.slice(1),
     "none": lambda t: t.slice(0, 0),
+    "too large a row group": lambda t: t.take([0] * 70_000),
     "a column more": lambda t: t.append_column("more", [list(range(t.num_rows))]),
     "of another node": lambda t: t.set_column(t.column_names.index("node"), "node", [["0" * 12] * t.num_rows]),
 }
@@ -461,6 +463,21 @@ with Kit.open(sys.argv[1]) as kit:
 """
 
 
+_BOTH = """
+import sys
+from ipfs_kit import Kit
+from ipfs_kit.errors import Conflict
+
+with Kit.open(sys.argv[1]) as kit:
+    for _ in range(3):
+        try:
+            kit.ledger.publication_create("audit")
+        except Conflict:
+            continue
+        kit.ledger.publication_load(sys.argv[2], vkey=sys.argv[3])
+"""
+
+
 def test_a_file_that_kills_its_reader_harms_nobody_else(
     published: tuple[Path, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -518,6 +535,47 @@ def test_export_is_plain_parquet_that_others_read(published: tuple[Path, str, st
     frame = pandas.read_parquet(path)
     assert len(frame) == done.rows
     assert str(frame["time"].dtype).startswith("datetime64")
+
+
+def test_our_keys_are_never_tried_on_records_of_others(published: tuple[Path, str, str], tmp_path: Path) -> None:
+    root, vkey, _ = published
+    query = "SELECT DISTINCT user_id, actor_name FROM audit"
+    with Kit.open(tmp_path / "b") as kit, Kit.open(root / "s", read_only=True) as publisher:
+        keys = publisher.engine.keys
+        kit.ledger.publication_load(str(root / "audit.car"), vkey=vkey)
+        assert publisher.engine.sql.query(query).rows == [("ann", "local")]
+        # Not even keys that would open them, as a reader has whose own subject a foreign record names.
+        assert kit.engine.sql.query(query, keys=keys, all_nodes=True).rows == [(None, None)]
+        with (tmp_path / "x.parquet").open("wb") as out:
+            found = exporting.imported_records(kit.engine.state, str(tmp_path / "b"), ("main",), Where())
+            assert exporting.write(out, found, keys, "zstd", lambda _rows: None).rows == 730
+    table = pq.read_table(tmp_path / "x.parquet")
+    assert table["args"].null_count == table["actor_name"].null_count == 730
+
+
+def test_two_processes_publish_and_import_at_once(published: tuple[Path, str, str], tmp_path: Path) -> None:
+    root, vkey, _ = published
+    with Kit.open(tmp_path / "s") as kit:
+        grow(kit, 50)
+        others = [
+            subprocess.Popen([sys.executable, "-c", _BOTH, str(tmp_path / "s"), str(root / "audit"), vkey])
+            for _ in range(2)
+        ]
+        assert [other.wait(120) for other in others] == [0, 0]
+        assert len(kit.ledger.publication_list().publications) == 2
+        assert kit.ledger.publication_create("audit").unchanged
+        assert kit.store.verify().ok
+
+
+def test_a_folder_with_a_link_in_it_is_refused(published: tuple[Path, str, str], tmp_path: Path) -> None:
+    root, vkey, _ = published
+    folder = tmp_path / "p"
+    shutil.copytree(root / "audit", folder)
+    victim = folder / "main/checkpoint"
+    victim.rename(tmp_path / "elsewhere")
+    victim.symlink_to(tmp_path / "elsewhere")
+    with Kit.open(tmp_path / "b") as kit, pytest.raises(IntegrityError, match="checkpoint is no file"):
+        kit.ledger.publication_load(str(folder), vkey=vkey)
 
 
 def test_an_op_in_two_records_is_one_row_of_an_export(tmp_path: Path) -> None:

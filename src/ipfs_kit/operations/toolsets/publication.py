@@ -8,7 +8,9 @@ from time import time_ns
 from typing import Annotated, Any, Final, Literal
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.errors import AlreadyExists, FormatError, InvalidInput, NotFound
+from ipfs_kit.blocks.pins import PinChange
+from ipfs_kit.durable import Tx
+from ipfs_kit.errors import Conflict, FormatError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID, car
 from ipfs_kit.ipld.resolve import resolve
 from ipfs_kit.ipld.unixfs import DEFAULT_PROFILE
@@ -128,6 +130,7 @@ def ledger_publication_create(
 
     Raises:
         NotFound: There is nothing to publish.
+        Conflict: Another process published the same scope meanwhile.
         MissingExtra: pyarrow is not installed.
     """
     if (stream is None) == (log is None):
@@ -137,9 +140,9 @@ def ledger_publication_create(
     if log is None and str(stream) in ("main", "bulk"):
         raise InvalidInput(f"{stream} is a log, not a stream: ledger publication-create --log {stream}")
     _seal(ctx, scope, due)
-    before = _own(ctx, scope)
     writer = Writer(engine.ledger, engine.state, engine.blocks.get)
     with engine.blocks.window():
+        before = _own(ctx, scope)
         blocks = Blocks(
             lambda items: engine.blocks.put_many(items, verify=False),  # hashed a moment ago
             lambda done: ctx.progress(done, unit="bytes"),
@@ -150,15 +153,26 @@ def ledger_publication_create(
             return _made(ctx, scope, built, unchanged=True)
 
         def prepare() -> Effect:
-            if _own(ctx, scope) != before:
-                raise AlreadyExists(f"{scope.text} was published by another process meanwhile: publish it again")
+            # What it shares with the one before is complete for as long as that is pinned, which the transaction checks.
             pin = engine.pins.add(built.root, name=scope.pin, now_ns=time_ns(), replace=True, complete=True)
-            return pins_effect(
-                [add_pin(pin)], _made(ctx, scope, built, unchanged=False), before=before, after=built.root
-            )
+            step = _instead_of(before, pin, scope)
+            value = _made(ctx, scope, built, unchanged=False)
+            return pins_effect([add_pin(step)], value, before=before, after=built.root)
 
         made: PublicationMade = ctx.commit(prepare)
     return made
+
+
+def _instead_of(before: CID | None, pin: Callable[[Tx], PinChange], scope: Scope) -> Callable[[Tx], PinChange]:
+    """A pin that must take the place of the publication that the new one was made from."""
+
+    def step(tx: Tx) -> PinChange:
+        change = pin(tx)
+        if (None if change.before is None else change.before.cid) != before:
+            raise Conflict(f"{scope.text} was published or unpinned by another process meanwhile: publish it again")
+        return change
+
+    return step
 
 
 def _seal(ctx: Context, scope: Scope, due: bool) -> None:
