@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import shutil
 import signal
@@ -18,7 +19,7 @@ import pytest
 from ipfs_kit import Kit
 from ipfs_kit.errors import Conflict, Denied, FormatError, IntegrityError, InvalidInput, NotFound
 from ipfs_kit.ledger import Where, exporting
-from ipfs_kit.ledger.published.layout import Publication, vkey_of
+from ipfs_kit.ledger.published.layout import Counts, Publication, signed_line, vkey_of
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -337,16 +338,43 @@ CHANGES: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def sign_again(store: Path, folder: Path) -> None:
+    """Vouch for the files of a changed publication with its publisher's own key, as a lying publisher would."""
+    manifest = Publication.decode((folder / "publication.json").read_bytes())
+    names = [path.name for path in (folder / "main/segments").iterdir()]
+    held = manifest.logs["main"]
+    with Kit.open(store) as kit:
+        note = kit.engine.ledger.sign_at("main", held.size, (signed_line(manifest.scope, held, names),))
+    (folder / "main/checkpoint").write_text(note, encoding="utf-8")
+
+
+@pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("change", CHANGES)
 def test_records_that_the_log_does_not_hold_are_refused(
-    published: tuple[Path, str, str], tmp_path: Path, change: str
+    published: tuple[Path, str, str], tmp_path: Path, change: str, signed: bool
 ) -> None:
     root, vkey, _ = published
     folder = tmp_path / "p"
     shutil.copytree(root / "audit", folder)
     rewritten(folder, CHANGES[change])
+    if signed:
+        sign_again(root / "s", folder)
     with Kit.open(tmp_path / "b") as kit:
-        with pytest.raises(IntegrityError, match=r"parquet|manifest says"):
+        with pytest.raises(IntegrityError, match=r"parquet|manifest says" if signed else "vouches for other files"):
+            kit.ledger.publication_load(str(folder), vkey=vkey)
+        assert kit.ledger.publication_list().publications == []
+
+
+def test_a_file_left_out_on_the_way_is_noticed(published: tuple[Path, str, str], tmp_path: Path) -> None:
+    root, vkey, _ = published
+    folder = tmp_path / "p"
+    shutil.copytree(root / "audit", folder)
+    sorted(folder.glob("main/segments/*.parquet"))[0].unlink()
+    made = Publication.decode((folder / "publication.json").read_bytes())
+    fewer = Counts(made.logs["main"].size, 30, 1)
+    (folder / "publication.json").write_bytes(dataclasses.replace(made, logs={"main": fewer}).encode())
+    with Kit.open(tmp_path / "b") as kit:
+        with pytest.raises(IntegrityError, match="left out"):
             kit.ledger.publication_load(str(folder), vkey=vkey)
         assert kit.ledger.publication_list().publications == []
 
@@ -553,6 +581,7 @@ def test_our_keys_are_never_tried_on_records_of_others(published: tuple[Path, st
     assert table["args"].null_count == table["actor_name"].null_count == 730
 
 
+@pytest.mark.slow
 def test_two_processes_publish_and_import_at_once(published: tuple[Path, str, str], tmp_path: Path) -> None:
     root, vkey, _ = published
     with Kit.open(tmp_path / "s") as kit:

@@ -394,10 +394,10 @@ class Ledger:
             raise OpNotFound(f"log {log} has no signed checkpoint yet: open the store for writing once")
         return found
 
-    def sign_at(self, log: str, size: int) -> str:
+    def sign_at(self, log: str, size: int, extensions: Sequence[str]) -> str:
         """A signed checkpoint of the first ``size`` records of a log, which must be published; nothing is stored."""
         self._signer(log)
-        return self._publisher.sign_at(log, size)
+        return self._publisher.sign_at(log, size, extensions)
 
     def prove(self, log: str, index: int) -> proof.Proof:
         """Prove that an op is in a log, publishing a checkpoint first when none covers it.

@@ -142,10 +142,10 @@ class Publisher:
         except UnicodeDecodeError as exc:
             raise FormatError(f"{path} is not UTF-8: run ledger verify") from exc
 
-    def sign_at(self, log: str, size: int) -> str:
+    def sign_at(self, log: str, size: int, extensions: Sequence[str]) -> str:
         """A checkpoint of the published tree's first ``size`` leaves; nothing is stored.
 
-        The same size always gives the same bytes: Ed25519 is deterministic, and there are no extension lines.
+        The same size and extension lines always give the same bytes: Ed25519 is deterministic.
 
         Raises:
             IntegrityError: The tiles contradict what was signed before.
@@ -156,7 +156,7 @@ class Publisher:
         nodes = self.files[log].nodes(signed.size)
         if merkle.root(nodes, signed.size) != signed.root:
             raise _rewritten(log, signed.size)
-        return sign(self._signers[log], size, merkle.root(nodes, size))
+        return sign(self._signers[log], size, merkle.root(nodes, size), extensions)
 
     def check_heads(self, log: str) -> None:
         """Check that the tree extends the newest checkpoint that was replaced, and the published one where it is as large.

@@ -165,6 +165,18 @@ def _counts(held: Any) -> Counts:
     return Counts(*values)
 
 
+def signed_line(scope: Scope, counts: Counts, names: Iterable[str]) -> str:
+    """The extension line by which a publication's checkpoint vouches for its files, whose names hold their hashes.
+
+    Args:
+        scope: What is published.
+        counts: What it holds of the checkpoint's log.
+        names: Every file of that log.
+    """
+    digest = sha256("\n".join(sorted(names)).encode()).hexdigest()
+    return f"publication {scope.text} {counts.records} {counts.files} {digest}"
+
+
 def node_of(vkey: str) -> str:
     """The node whose log a verifier key is of.
 

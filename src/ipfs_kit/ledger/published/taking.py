@@ -16,7 +16,7 @@ from ipfs_kit.ipld.budgets import Budgets
 from ipfs_kit.ledger.check import Head
 from ipfs_kit.ledger.layout import SEGMENTS, TILE_WIDTH, full_tiles, levels, tile_path
 from ipfs_kit.ledger.published.folder import Tree
-from ipfs_kit.ledger.published.layout import Publication
+from ipfs_kit.ledger.published.layout import Publication, signed_line
 from ipfs_kit.ledger.published.records import check_records
 from ipfs_kit.ledger.published.tree import TrustedTiles
 from ipfs_kit.ledger.published.writing import published_names
@@ -87,6 +87,11 @@ class Taking:
             stated = self._publication.logs[log].files
             if len(names) != stated:
                 raise IntegrityError(f"{log} holds {len(names)} files, the manifest says {stated}")
+            if head.extensions != (signed_line(self._publication.scope, self._publication.logs[log], names),):
+                raise IntegrityError(
+                    f"{log}/checkpoint vouches for other files or another scope than are here: some were left out, changed or "
+                    "added on the way; nothing was imported"
+                )
             _check_spans(names, head.size)
             mine = self._had.get(log, {})
             self.files[log] = names

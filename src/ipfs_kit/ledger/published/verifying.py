@@ -14,6 +14,7 @@ from ipfs_kit.ledger.check import Head
 from ipfs_kit.ledger.layout import SEGMENTS, TILE_WIDTH, full_tiles, levels, tile_path
 from ipfs_kit.ledger.published import tables
 from ipfs_kit.ledger.published.importing import FOLDER, MARKER, files_below, read_small
+from ipfs_kit.ledger.published.layout import signed_line
 from ipfs_kit.ledger.published.records import check_records
 from ipfs_kit.ledger.published.tables import Imported
 from ipfs_kit.ledger.published.taking import tile_of
@@ -67,6 +68,8 @@ class _Check:
                 continue
             if head.size != held.size or sum(self._files.get(log, {}).values()) != held.records:
                 yield f"{log}/checkpoint: the copy in state.db is not that of the manifest"
+            if head.extensions != (signed_line(self._imported.publication.scope, held, self._files.get(log, {})),):
+                yield f"{log}/checkpoint: the copy in state.db vouches for other files than are registered"
             good = []
             for name in self._files.get(log, {}):
                 self._tick()

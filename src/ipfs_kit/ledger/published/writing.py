@@ -22,7 +22,7 @@ from ipfs_kit.ledger._segment_rows import Segment, segment_name
 from ipfs_kit.ledger.columns import INDEX, RAW, need_pyarrow
 from ipfs_kit.ledger.layout import CHECKPOINT, SEGMENTS, TILE_WIDTH, full_tiles, levels, partial_width, tile_path
 from ipfs_kit.ledger.published.folder import Folder, Get, Tree
-from ipfs_kit.ledger.published.layout import MANIFEST, SEGMENT, Counts, Publication, Scope
+from ipfs_kit.ledger.published.layout import MANIFEST, SEGMENT, Counts, Publication, Scope, signed_line
 from ipfs_kit.ledger.record import decode
 from ipfs_kit.ledger.segments import to_parquet
 
@@ -165,6 +165,7 @@ class _LogPart:
         self._past = past
         self._blocks = blocks
         self._tiles: set[int] = set()
+        self._added: set[str] = set()
         self.changed = False
 
     def extend(self, names: list[str]) -> Counts:
@@ -194,7 +195,12 @@ class _LogPart:
         if size > self._past.size:
             self.changed = True
             self._trees(size)
-        return Counts(size, records, files)
+        held = Counts(size, records, files)
+        if self.changed:
+            line = signed_line(self._scope, held, (set(names) - set(expired)) | self._added)
+            note = self._ledger.sign_at(self._log, size, (line,))
+            self._folder.write(f"{self._log}/{CHECKPOINT}", note.encode(), self._blocks.put)
+        return held
 
     # -- files -------------------------------------------------------------------------------------------------------
 
@@ -229,6 +235,7 @@ class _LogPart:
             name, rows = segment_name(segment.first_index, segment.stop - 1, sha256(data).digest()), table.num_rows
             self._tiles.update(_tiles_of(table[INDEX]))
         self._folder.write(f"{self._log}/{SEGMENTS}/{name}", data, self._blocks.put)
+        self._added.add(name)
         self.changed = True
         return rows
 
@@ -245,9 +252,8 @@ class _LogPart:
             )
 
     def _trees(self, size: int) -> None:
-        """Write the tiles that a tree of ``size`` leaves needs and the one before did not have, and sign it."""
+        """Write the tiles that a tree of ``size`` leaves needs and the one before did not have."""
         old = self._past.size
-        text = self._ledger.sign_at(self._log, size)
         for name in _partials(old):
             self._folder.remove(f"{self._log}/{name.rpartition('/')[0]}")
         for level in range(1, levels(size)):
@@ -266,7 +272,6 @@ class _LogPart:
         for level in range(levels(size)):
             if width := partial_width(level, size):
                 self._tile(level, full_tiles(level, size), width)
-        self._folder.write(f"{self._log}/{CHECKPOINT}", text.encode(), self._blocks.put)
 
     def _tile(self, level: int, index: int, width: int) -> None:
         files = self._ledger.tile_files(self._log)
