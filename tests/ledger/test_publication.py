@@ -18,7 +18,11 @@ import pytest
 
 from ipfs_kit import Kit
 from ipfs_kit.errors import Conflict, Denied, FormatError, IntegrityError, InvalidInput, NotFound
+from ipfs_kit.ipld import CID
+from ipfs_kit.ipld.budgets import Budgets
 from ipfs_kit.ledger import Where, exporting
+from ipfs_kit.ledger.published.folder import Folder, Tree
+from ipfs_kit.ledger.published.importing import Imports
 from ipfs_kit.ledger.published.layout import Counts, Publication, signed_line, vkey_of
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -377,6 +381,30 @@ def test_a_file_left_out_on_the_way_is_noticed(published: tuple[Path, str, str],
         with pytest.raises(IntegrityError, match="left out"):
             kit.ledger.publication_load(str(folder), vkey=vkey)
         assert kit.ledger.publication_list().publications == []
+
+
+def test_a_small_graph_that_claims_endless_folders_is_refused(published: tuple[Path, str, str], tmp_path: Path) -> None:
+    root, vkey, _ = published
+    folder = tmp_path / "p"
+    shutil.copytree(root / "audit", folder)
+    blocks: dict[CID, bytes] = {}
+    bomb = Folder(blocks.__getitem__)
+    cid, _ = bomb.flush(blocks.__setitem__)
+    for _ in range(7):
+        bomb = Folder(blocks.__getitem__)
+        for name in range(1000):
+            bomb.set(f"x{name:03d}", cid, 1)
+        cid, _ = bomb.flush(blocks.__setitem__)
+    with Kit.open(tmp_path / "b") as kit:
+        kit.engine.blocks.put_many(blocks.items())
+        made = Folder(kit.engine.blocks.get, kit.store.add(str(folder)).cid)
+        made.set("main/tile/7", cid, 1)
+        bad, _ = made.flush(kit.engine.blocks.put)
+        imports = Imports(kit.engine.state, str(tmp_path / "b"), "0" * 12, Budgets(publication_tiles=20_000))
+        tree = Tree(kit.engine.blocks.get, bad)
+        with imports.importing(), pytest.raises(IntegrityError, match="more than 20000 entries"):
+            imports.accept(tree, vkey, None, 0, lambda _done, _total, _what: None)
+        assert kit.ledger.verify().ok
 
 
 @pytest.mark.parametrize(

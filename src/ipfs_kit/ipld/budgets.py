@@ -89,6 +89,8 @@ class Budgets:
     """Bytes of a signed checkpoint, cosignatures included."""
     publication_files: int = 100_000
     """Parquet files of one log, and names in one of its folders: 6 billion records."""
+    publication_tiles: int = 4_194_304
+    """Tiles of one log and the folders they are in: a billion records."""
     publication_file_bytes: int = 256 * MIB
     """Bytes of one Parquet file: sealing gathers at most 64 MiB of records for one."""
     publication_group_rows: int = 65_536

@@ -121,26 +121,34 @@ class Tree:
                 raise IntegrityError(f"{path} holds more than {limit} names: this is no publication", path=path)
         return found
 
-    def walk(self, path: str, limit: int, depth: int) -> Iterator[str]:
-        """Paths of the files below a folder.
+    def walk(self, path: str, limit: int, depth: int, total: int) -> Iterator[str]:
+        """Paths of the files below a folder, in no particular order.
 
         Args:
             path: The folder.
             limit: Most entries in one folder.
             depth: Most folders below it.
+            total: Most files and folders in all: a small graph that shares its folders can claim any number.
 
         Raises:
-            IntegrityError: It is wider or deeper.
+            IntegrityError: It is wider, deeper or larger.
         """
-        for name in self.names(path, limit):
-            below = f"{path}/{name}"
-            cid = self._find(below)
-            if cid is not None and entry_of(cid, self._get).kind is Kind.DIR:
-                if depth <= 0:
-                    raise IntegrityError(f"{below} is too deep a folder: this is no publication", path=below)
-                yield from self.walk(below, limit, depth - 1)
-            else:
-                yield below
+        seen = 0
+        folders = [(path, depth)]
+        while folders:
+            folder, left = folders.pop()
+            for name in self.names(folder, limit):
+                seen += 1
+                if seen > total:
+                    raise IntegrityError(f"{path} holds more than {total} entries: this is no publication", path=path)
+                below = f"{folder}/{name}"
+                cid = self._find(below)
+                if cid is None or entry_of(cid, self._get).kind is not Kind.DIR:
+                    yield below
+                elif left <= 0:
+                    raise IntegrityError(f"{below[:200]} is too deep a folder: this is no publication", path=path)
+                else:
+                    folders.append((below, left - 1))
 
     def _find(self, path: str) -> CID | None:
         parent, _, name = path.rpartition("/")

@@ -24,8 +24,8 @@ from ipfs_kit.ledger.published.writing import published_names
 _TILE: Final = re.compile(r"tile/([0-9]|[1-5][0-9]|6[0-3])/((?:x[0-9]{3}/)*[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?\Z")
 _DEPTH: Final = 8
 """Folders of a tile's name, at most."""
-Progress = Callable[[int, int, str], None]
-"""Told of done, of all, and of what; raises to cancel."""
+Progress = Callable[[int, int | None, str], None]
+"""Told of done, of all (None when unknown), and of what; raises to cancel."""
 
 
 class Taking:
@@ -110,7 +110,11 @@ class Taking:
         """Add the tiles that are not here, each shown to lead to the signed root."""
         target = os.path.join(self._folder, log)
         touched: set[str] = set()
-        for path in self._tree.walk(f"{log}/tile", self._budgets.publication_files, _DEPTH):
+        budgets = self._budgets
+        paths = self._tree.walk(f"{log}/tile", budgets.publication_files, _DEPTH, budgets.publication_tiles)
+        for done, path in enumerate(paths):
+            if done % 256 == 0:
+                self._progress(done, None, f"tiles of {log}")
             name = path[len(log) + 1 :]
             level, index, width = tile_of(name)
             if width != tiles.width(level, index):

@@ -12,7 +12,8 @@ from ipfs_kit.ledger.layout import HASH_BYTES, TILE_HEIGHT, TILE_WIDTH, full_til
 
 Read = Callable[[str, int], bytes | None]
 """``read(path, limit)``: bytes of a tile, or None."""
-_CACHED: Final = 4_096
+_CACHED: Final = 512
+"""Tiles held: 10 MB of Python objects; records are read in order."""
 
 
 class TrustedTiles:

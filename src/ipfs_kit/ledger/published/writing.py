@@ -129,7 +129,9 @@ class Writer:
             if counts.size:
                 held[log] = counts
         if not held:
-            raise NotFound(f"nothing of {scope.text} is sealed: nothing was recorded in it yet, or, with --due, nothing is due")
+            raise NotFound(
+                f"nothing of {scope.text} is sealed: nothing was recorded in it yet, or, with --due, nothing is due"
+            )
         if before is not None and past is not None and not changed:
             return Built(before, past, 0, 0)
         made = Publication(self._ledger.node, scope, held, before)
