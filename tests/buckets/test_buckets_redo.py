@@ -42,6 +42,9 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.pin.add(str(kit.files.stat("B:/e").cid), name="kept")
     kit.pin.add(str(kit.files.stat("B:/d/one").cid), kind="direct")
     kit.bucket.create("other")
+    kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
+    kit.ledger.publication_create("alerts")
+    kit.stream.append("alerts", events=[{"rule": "r", "state": "cleared"}])
     return {"first": first, "second": second, "local": str(local), "car": str(folder / "some.car")}
 
 
@@ -78,6 +81,7 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "files.rmdir": lambda s: {"path": "B:/empty"},
     "files.set_metadata": lambda s: {"path": "B:/d/one", "tags": {"colour": "blue"}},
     "files.write": lambda s: {"path": "B:/d/one", "text": "other"},
+    "ledger.publication_create": lambda s: {"log": "main"},
     "pin.add": lambda s: {"path": str(s["first"])},
     "pin.rm": lambda s: {"pin": "kept"},
     "store.add": lambda s: {"path": s["local"]},
@@ -100,6 +104,7 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "car.import without pins": lambda s: {"path": s["car"], "pin": False},
     "pin.add that renames": lambda s: {"path": str(s["first"]), "name": "kept", "replace": True},
     "pin.add of a pin that is there": lambda s: {"path": "@direct"},
+    "ledger.publication_create again": lambda s: {"stream": "alerts"},
     "pin.rm by CID": lambda s: {"pin": "@direct"},
 }
 NO_CHANGE = {"store.add without a pin", "car.import without pins"}

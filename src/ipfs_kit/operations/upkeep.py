@@ -91,17 +91,23 @@ class Upkeep:
             progress: Told of records done and in all.
         """
         report = self._engine.ledger.verify(() if against is None else (against,), progress=progress)
-        findings = [*report.findings, *self._engine.ledger.witnesses.findings(), *self._import_findings()]
+        findings = [*report.findings, *self._engine.ledger.witnesses.findings()]
+        findings += self._import_findings(sound=not report.findings)
         return LedgerReport(not findings, report.records, findings)
 
-    def _import_findings(self) -> Iterator[str]:
-        """Every fault of publications of other nodes, and of the rows that register them."""
+    def _import_findings(self, *, sound: bool) -> Iterator[str]:
+        """Every fault of publications of other nodes, and of the rows that register them.
+
+        Args:
+            sound: The own log verifies, so that its records can be read and the rows compared with them.
+        """
         from ipfs_kit.ledger.published import verifying
         from ipfs_kit.operations.publications import recorded_imports
 
         engine = self._engine
         yield from verifying.findings(engine.state, str(engine.path), lambda: None)
-        yield from verifying.row_faults(recorded_imports(engine), engine.state)
+        if sound:
+            yield from verifying.row_faults(recorded_imports(engine), engine.state)
 
     def verify(self, progress: Report) -> VerifyReport:
         """Check packs, index, pins, buckets, keys and ledger.
