@@ -92,20 +92,27 @@ class Upkeep:
         """
         report = self._engine.ledger.verify(() if against is None else (against,), progress=progress)
         findings = [*report.findings, *self._engine.ledger.witnesses.findings()]
-        findings += self._import_findings(sound=not report.findings)
+        told = report.records
+
+        def tick() -> None:
+            if progress is not None:
+                progress(told, told)  # lets a caller stop here
+
+        findings += self._import_findings(tick, sound=not report.findings)
         return LedgerReport(not findings, report.records, findings)
 
-    def _import_findings(self, *, sound: bool) -> Iterator[str]:
+    def _import_findings(self, tick: Callable[[], None], *, sound: bool) -> Iterator[str]:
         """Every fault of publications of other nodes, and of the rows that register them.
 
         Args:
+            tick: Called now and then; raises to cancel.
             sound: The own log verifies, so that its records can be read and the rows compared with them.
         """
         from ipfs_kit.ledger.published import verifying
         from ipfs_kit.operations.publications import recorded_imports
 
         engine = self._engine
-        yield from verifying.findings(engine.state, str(engine.path), lambda: None)
+        yield from verifying.findings(engine.state, str(engine.path), tick)
         if sound:
             yield from verifying.row_faults(recorded_imports(engine), engine.state)
 
