@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import anyio
@@ -95,4 +96,19 @@ def test_what_a_later_part_brings_is_refused_with_a_typed_error() -> None:
 
     with pytest.raises(Unsupported, match="models part"):
         initialize_all_components()
-    assert setup_logging({"level": "WARNING"}).level == 30
+
+
+def test_setting_up_logging_changes_the_published_logger_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    published, root = logging.getLogger("ipfs_kit_py"), logging.getLogger()
+    before = (root.level, list(root.handlers))
+    monkeypatch.setattr(published, "handlers", [])  # what other tests say to this logger is not to be lost
+    level = published.level
+    try:
+        assert setup_logging({"level": "WARNING"}) is published
+        assert published.level == logging.WARNING
+        assert len(published.handlers) == 1
+        assert setup_logging().level == logging.INFO
+        assert len(published.handlers) == 1
+    finally:
+        published.setLevel(level)
+    assert (root.level, list(root.handlers)) == before
