@@ -90,6 +90,11 @@ class Names:
         return name
 
 
+def class_name(toolset: str) -> str:
+    """The name of a toolset's class."""
+    return toolset.title().replace("_", "")
+
+
 def python_view() -> str:
     """The module that gives each toolset a typed class and each operation a method."""
     names = Names()
@@ -101,13 +106,13 @@ def python_view() -> str:
             # Inside this class the bare name is the method.
             methods = [re.sub(r"(?<![\w.])list\[", "builtins.list[", method) for method in methods]
         classes.append(
-            f'class {toolset.title()}(Namespace):\n    """Operations of the toolset ``{toolset}``."""\n\n'
+            f'class {class_name(toolset)}(Namespace):\n    """Operations of the toolset ``{toolset}``."""\n\n'
             + "\n".join(methods)
         )
     properties = [
-        f"    @cached_property\n    def {toolset}(self) -> {toolset.title()}:\n"
+        f"    @cached_property\n    def {toolset}(self) -> {class_name(toolset)}:\n"
         f'        """Operations of the toolset ``{toolset}``."""\n'
-        f"        return {toolset.title()}(self)\n"
+        f"        return {class_name(toolset)}(self)\n"
         for toolset in TOOLSETS
     ]
     typing_names = sorted(names.used.pop("typing", set()) | {"TYPE_CHECKING", "Any"})

@@ -9,6 +9,7 @@ import apsw
 
 from ipfs_kit.durable import _sqlite
 from ipfs_kit.durable.files import PathLike, remove
+from ipfs_kit.errors import IntegrityError
 
 WAIT_S = 30.0
 """Longest wait for another process that writes the file."""
@@ -37,6 +38,42 @@ def connect(path: str) -> apsw.Connection:
     connection.pragma("secure_delete", True)
     connection.pragma("temp_store", "MEMORY")
     return connection
+
+
+def open_tables(path: str, layout: int, tables: str) -> apsw.Connection:
+    """Connect to a file of known tables, made anew when it is absent, damaged or of another layout.
+
+    Args:
+        path: The file; its folder exists.
+        layout: Number of the layout, greater than 0; another number in the file discards it.
+        tables: SQL that makes the tables.
+
+    Raises:
+        IntegrityError: It cannot be made anew either.
+    """
+    for attempt in range(2):
+        connection = None
+        try:
+            connection = connect(path)
+            version = connection.pragma("user_version")
+            if version == layout:
+                return connection
+            if version == 0 and not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
+                with connection:
+                    connection.execute(tables)
+                    connection.pragma("user_version", layout)
+                return connection
+            damage: BaseException | None = None
+        except (apsw.CorruptError, apsw.NotADBError) as exc:
+            damage = exc
+        except apsw.Error as exc:
+            raise _sqlite.translate(exc, path) from exc
+        if connection is not None:
+            connection.close()
+        discard(path)
+        if attempt:
+            raise IntegrityError(f"{path} cannot be made anew: check the disk") from damage
+    raise AssertionError("both attempts end above")
 
 
 def discard(path: PathLike) -> None:

@@ -31,6 +31,8 @@ TOOLSETS = (
     "stream",
     "audit",
     "journal",
+    "vfs_journal",
+    "observer",
     "logs",
     "health",
     "telemetry",
@@ -43,6 +45,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),
     "logs": ("logs", "logs_versions"),
+    "observer": ("observer", "observer_figures"),
     "telemetry": ("telemetry", "telemetry_shown"),
 }
 """Modules that hold a toolset's operations, where they are several."""

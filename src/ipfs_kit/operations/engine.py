@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ipfs_kit.ledger.published.importing import Imports
     from ipfs_kit.ledger.streams.batches import StreamBatches
     from ipfs_kit.monitoring.alerts import AlertStates
+    from ipfs_kit.operations.observing import Observed
     from ipfs_kit.operations.scrape import Scrape
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
@@ -213,11 +214,20 @@ class Engine:
         return Indexes(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
 
     @cached_property
+    def observed(self) -> Observed:
+        """Folders outside the store that are watched."""
+        from ipfs_kit.operations.observing import Observed
+
+        return Observed(self.path, self.ledger, self.state.lock_timeout_s)
+
+    @cached_property
     def erasure(self) -> Erasure:
         """Everything that forgets a person; whoever keeps something personal registers here."""
         from ipfs_kit.ledger.erasure import Erasure, FileScan, IdempotencyRows, KeyOf
 
-        return Erasure([KeyOf(self.keys), IdempotencyRows(self.state), _ActorCache(self), FileScan(self.path)])
+        return Erasure(
+            [KeyOf(self.keys), IdempotencyRows(self.state), _ActorCache(self), self.observed, FileScan(self.path)]
+        )
 
     def has_actor(self, principal: Principal) -> bool:
         """Whether a call of a principal needs no new key, as far as is known without looking at the disk."""

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.logs import Ingested, LogLines, LogList, LogTail, Rotation
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
+    from ipfs_kit.operations.toolsets.observer import Comparisons, ObservationPage, Watched, WatchedList
+    from ipfs_kit.operations.toolsets.observer_figures import ObserverFigures
     from ipfs_kit.operations.toolsets.pin import PinInfo, PinPage
     from ipfs_kit.operations.toolsets.publication import (
         PublicationInfo,
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.telemetry import CrossNode, RealTime, TelemetryHistory, TelemetryMetrics
     from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
+    from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
 
 _UNSET: Any = object()
@@ -1846,6 +1849,232 @@ class Journal(Namespace):
         return found
 
 
+class VfsJournal(Namespace):
+    """Operations of the toolset ``vfs_journal``."""
+
+    def query(
+        self,
+        *,
+        backend: str | None = None,
+        operation_type: str | None = None,
+        verb: str | None = None,
+        status: list[str] | None = None,
+        text: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        calls: bool = True,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> VfsPage:
+        """Return entries and file operations that meet every condition, newest first, over the whole history.
+
+        Args:
+            backend: Only this backend; embedded is this store's own files.
+            operation_type: Only this kind, for example file_operations.
+            verb: Only this operation, for example write.
+            status: How it ended, for example success or error.
+            text: Text that some field must contain, without regard to case.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            calls: This store's own file operations, too.
+            limit: Most rows to return.
+            cursor: Continue after this cursor.
+        """
+        found: VfsPage = self._call(
+            "vfs_journal.query",
+            {
+                "backend": backend,
+                "operation_type": operation_type,
+                "verb": verb,
+                "status": status,
+                "text": text,
+                "since": since,
+                "until": until,
+                "calls": calls,
+                "limit": limit,
+                "cursor": cursor,
+            },
+        )
+        return found
+
+    def statistics(
+        self, *, backend: str | None = None, since: float | None = None, until: float | None = None, calls: bool = True
+    ) -> VfsStatistics:
+        """Count the journal by backend, kind and operation, with error rates and durations where measured.
+
+        Args:
+            backend: Only this backend; embedded is this store's own files.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            calls: This store's own file operations, too.
+        """
+        found: VfsStatistics = self._call(
+            "vfs_journal.statistics", {"backend": backend, "since": since, "until": until, "calls": calls}
+        )
+        return found
+
+    def timeline(
+        self,
+        *,
+        bucket_s: float = 3600.0,
+        backend: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        calls: bool = True,
+    ) -> VfsTimeline:
+        """Count the journal over time, in equal parts.
+
+        Args:
+            bucket_s: Seconds of one part.
+            backend: Only this backend; embedded is this store's own files.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            calls: This store's own file operations, too.
+        """
+        found: VfsTimeline = self._call(
+            "vfs_journal.timeline",
+            {"bucket_s": bucket_s, "backend": backend, "since": since, "until": until, "calls": calls},
+        )
+        return found
+
+    def export(
+        self,
+        destination: str,
+        *,
+        file_format: Literal["json", "jsonl", "csv", "parquet"] = "jsonl",
+        backend: str | None = None,
+        operation_type: str | None = None,
+        verb: str | None = None,
+        status: list[str] | None = None,
+        text: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        calls: bool = True,
+        overwrite: bool = False,
+    ) -> VfsExport:
+        """Write the journal to a local file, newest first: all that `vfs-journal query` finds with the same conditions.
+
+        Args:
+            destination: Local file to write.
+            file_format: How the file is written.
+            backend: Only this backend; embedded is this store's own files.
+            operation_type: Only this kind, for example file_operations.
+            verb: Only this operation, for example write.
+            status: How it ended, for example success or error.
+            text: Text that some field must contain, without regard to case.
+            since: Recorded at or after, seconds since 1970.
+            until: Recorded before, seconds since 1970.
+            calls: This store's own file operations, too.
+            overwrite: Replace a file that exists.
+        """
+        found: VfsExport = self._call(
+            "vfs_journal.export",
+            {
+                "destination": destination,
+                "file_format": file_format,
+                "backend": backend,
+                "operation_type": operation_type,
+                "verb": verb,
+                "status": status,
+                "text": text,
+                "since": since,
+                "until": until,
+                "calls": calls,
+                "overwrite": overwrite,
+            },
+        )
+        return found
+
+
+class Observer(Namespace):
+    """Operations of the toolset ``observer``."""
+
+    def watch(self, path: str, *, bucket: str | None = None, ignore: list[str] | None = None) -> Watched:
+        """Watch a folder from now on: what is in it is taken down, and later comparisons tell what changed.
+
+        Args:
+            path: The folder.
+            bucket: What it was checked out of, for example BUCKET:/path.
+            ignore: Rules of what is left out, as in a .kitignore.
+        """
+        found: Watched = self._call("observer.watch", {"path": path, "bucket": bucket, "ignore": ignore})
+        return found
+
+    def unwatch(self, path: str) -> Watched:
+        """End the watching of a folder and remove its snapshot; what was recorded stays.
+
+        Args:
+            path: The folder.
+        """
+        found: Watched = self._call("observer.unwatch", {"path": path})
+        return found
+
+    def watched(self) -> WatchedList:
+        """List the watched folders with what their snapshots hold."""
+        found: WatchedList = self._call("observer.watched", {})
+        return found
+
+    def scan(self, path: str | None = None, *, only: list[str] | None = None) -> Comparisons:
+        """Compare watched folders with their snapshots and record each change in the stream ``vfs_observer``.
+
+        A change is recorded once, also when the process is killed in between; after a power failure it may be recorded twice.
+
+        Args:
+            path: The watched folder; every one when left out.
+            only: Look at these paths below it alone, and at all below them.
+        """
+        found: Comparisons = self._call("observer.scan", {"path": path, "only": only})
+        return found
+
+    def changes(
+        self,
+        path: str | None = None,
+        *,
+        change: Literal["added", "modified", "deleted", "more"] | None = None,
+        origin: Literal["inside", "outside"] | None = None,
+        text: str | None = None,
+        since: float | None = None,
+        until: float | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> ObservationPage:
+        """Return recorded changes of watched folders, newest first, over the whole history.
+
+        Args:
+            path: Only this watched folder.
+            change: Only this.
+            origin: Only what came from there.
+            text: Text that some field must contain, without regard to case.
+            since: Found at or after, seconds since 1970.
+            until: Found before, seconds since 1970.
+            limit: Most changes to return.
+            cursor: Continue after this cursor.
+        """
+        found: ObservationPage = self._call(
+            "observer.changes",
+            {
+                "path": path,
+                "change": change,
+                "origin": origin,
+                "text": text,
+                "since": since,
+                "until": until,
+                "limit": limit,
+                "cursor": cursor,
+            },
+        )
+        return found
+
+    def figures(self, *, hours: float = 24.0) -> ObserverFigures:
+        """Measure caches, indexes, files, access and this machine, and say what the figures advise.
+
+        Args:
+            hours: How far back records are read.
+        """
+        found: ObserverFigures = self._call("observer.figures", {"hours": hours})
+        return found
+
+
 class Logs(Namespace):
     """Operations of the toolset ``logs``."""
 
@@ -2470,6 +2699,16 @@ class Namespaces:
     def journal(self) -> Journal:
         """Operations of the toolset ``journal``."""
         return Journal(self)
+
+    @cached_property
+    def vfs_journal(self) -> VfsJournal:
+        """Operations of the toolset ``vfs_journal``."""
+        return VfsJournal(self)
+
+    @cached_property
+    def observer(self) -> Observer:
+        """Operations of the toolset ``observer``."""
+        return Observer(self)
 
     @cached_property
     def logs(self) -> Logs:

@@ -64,6 +64,7 @@ class Upkeep:
         done = self.collector().collect(time.time_ns(), dry_run=dry_run, progress=progress)
         if not dry_run:
             self._engine.indexes.sweep()
+            self._engine.observed.sweep()
             self._engine.keep_reserve()
         return GcInfo(
             dry_run,

@@ -159,29 +159,7 @@ class TextIndex:
     @classmethod
     def open(cls, path: str) -> TextIndex:
         """Open an index, empty when the file is absent, damaged or of another format."""
-        for attempt in range(2):
-            connection = None
-            try:
-                connection = rebuildable.connect(path)
-                version = connection.pragma("user_version")
-                if version == FORMAT:
-                    return cls(path, connection)
-                if version == 0 and not connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall():
-                    with connection:
-                        connection.execute(_TABLES)
-                        connection.pragma("user_version", FORMAT)
-                    return cls(path, connection)
-                damage: BaseException | None = None
-            except (apsw.CorruptError, apsw.NotADBError) as exc:
-                damage = exc
-            except apsw.Error as exc:
-                raise_translated(path, exc)
-            if connection is not None:
-                connection.close()
-            rebuildable.discard(path)
-            if attempt:
-                raise IntegrityError(f"{path} cannot be made anew: check the disk") from damage
-        raise AssertionError("both attempts end above")
+        return cls(path, rebuildable.open_tables(path, FORMAT, _TABLES))
 
     def close(self) -> None:
         """Give the file back; what was deleted leaves the write-ahead log, too."""
@@ -474,12 +452,6 @@ _Placed = tuple[float, Path, int, int, tuple[Any, ...]]
 def _key(parts: Path) -> bytes:
     """A path as it is stored: joined by NUL, which no name holds, so that bytes order as trees are walked."""
     return b"\0".join(parts)
-
-
-def raise_translated(path: str, error: apsw.Error) -> None:
-    """Raise one of our errors for one of SQLite's."""
-    with rebuildable.errors_of(path):
-        raise error
 
 
 def _facts(item: Item) -> tuple[bytes, int, int | None, str | None, str]:

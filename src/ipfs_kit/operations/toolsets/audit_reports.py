@@ -9,9 +9,9 @@ from itertools import islice
 from typing import Annotated, Literal
 
 from ipfs_kit.durable import files
-from ipfs_kit.monitoring.audit_files import WRITERS
 from ipfs_kit.monitoring.audit_reports import REPORTS, ReportTable
 from ipfs_kit.monitoring.audit_rows import EVENT_TYPES, SEVERITIES, AuditRow, Chosen
+from ipfs_kit.monitoring.row_files import WRITERS
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
@@ -142,7 +142,7 @@ def audit_export(
             yield row
 
     path = os.path.abspath(os.path.expanduser(destination))
-    data = b"".join(WRITERS[file_format](rows()))
+    data = b"".join(WRITERS[file_format](AuditRow, rows()))
     if overwrite:
         files.replace(path, data, mode=0o600)
     else:

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Annotated, Any
 
 from ipfs_kit.errors import InvalidInput, NotFound
-from ipfs_kit.ledger import Draft, Where
-from ipfs_kit.ledger.record import BULK, FSYNC, MAIN, new_op_id
+from ipfs_kit.ledger import Where
+from ipfs_kit.ledger.record import BULK, MAIN
 from ipfs_kit.ledger.streams.registry import APPEND, stream_named
 from ipfs_kit.monitoring import health
 from ipfs_kit.monitoring.health import BUILT_IN, Check, Outcome, Runner, overall
@@ -21,7 +21,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
-from ipfs_kit.operations.toolsets.stream import stream_query
+from ipfs_kit.operations.toolsets.stream import append_beside, stream_query
 from ipfs_kit.operations.views import iso_time
 
 STREAM = "health"
@@ -173,16 +173,8 @@ def health_report(
 
 
 def _record(ctx: Context, events: list[dict[str, Any]]) -> HealthReport:
-    draft, family = ctx.draft, stream_named(STREAM)
-    drafts = [
-        Draft(
-            op_id=new_op_id(draft.time_ns, ctx.engine.random), time_ns=draft.time_ns, actor=draft.actor,
-            surface=draft.surface, operation=APPEND, log=BULK, stream=STREAM, ack=FSYNC, parent=draft.op_id,
-            trace=draft.trace, args=family.check(event),
-        )
-        for event in events
-    ]  # fmt: skip
-    ctx.engine.ledger.submit_many(drafts).result()
+    family = stream_named(STREAM)
+    append_beside(ctx, family, [family.check(event) for event in events])
     book, changed = alert_book(ctx), dict[str, list[str]](raised=[], cleared=[])
     for event in events:
         for rule in RULES:

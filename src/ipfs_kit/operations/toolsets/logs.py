@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from ipfs_kit.errors import InvalidInput, NotFound
-from ipfs_kit.ledger import Draft, Where
-from ipfs_kit.ledger.record import BULK, FSYNC, new_op_id
+from ipfs_kit.ledger import Where
+from ipfs_kit.ledger.record import BULK
 from ipfs_kit.ledger.streams.registry import APPEND, stream_named
 from ipfs_kit.monitoring.logs import places, reader
 from ipfs_kit.monitoring.logs.ingest import Mark, chunks, resume, trace_of
@@ -21,7 +21,7 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
-from ipfs_kit.operations.toolsets.stream import stream_query
+from ipfs_kit.operations.toolsets.stream import append_beside, stream_query
 from ipfs_kit.operations.views import iso_time
 
 STREAM = "logs"
@@ -301,14 +301,5 @@ def _marks(ctx: Context, trace: bytes) -> list[Mark]:
 
 def append(ctx: Context, events: list[dict[str, Any]], trace: bytes | None = None) -> None:
     """Record events of the stream durably, all or none."""
-    draft, family = ctx.draft, stream_named(STREAM)
-    drafts = [
-        Draft(
-            op_id=new_op_id(draft.time_ns, ctx.engine.random), time_ns=draft.time_ns, actor=draft.actor,
-            subject=draft.actor or None, surface=draft.surface, operation=APPEND, log=BULK, stream=STREAM,
-            ack=FSYNC, parent=draft.op_id, trace=trace or draft.trace,
-            args=family.check(event),
-        )
-        for event in events
-    ]  # fmt: skip
-    ctx.engine.ledger.submit_many(drafts).result()
+    family = stream_named(STREAM)
+    append_beside(ctx, family, [family.check(event) for event in events], trace=trace)

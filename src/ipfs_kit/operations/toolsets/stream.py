@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -133,8 +133,30 @@ def stream_append(
     if len(checked) == 1:
         _become(ctx, ctx.draft, family, checked[0], ack)
         return Appended(family.name, 1, [ctx.draft.op_id.hex()])
+    op_ids = append_beside(ctx, family, checked, ack)
+    # The call itself belongs to no stream of events: the family holds exactly what was appended.
+    ctx.draft.args = {"stream": family.name, "count": len(checked)}
+    ctx.draft.log, ctx.draft.ack = family.log, BUFFERED
+    return Appended(family.name, len(checked), op_ids)
+
+
+def append_beside(
+    ctx: Context, family: Stream, events: Iterable[dict[str, Any]], ack: str = FSYNC, *, trace: bytes | None = None
+) -> list[str]:
+    """Record events of a stream beside the record of a call, which is named as their parent: all or none.
+
+    Args:
+        ctx: The call.
+        family: The stream.
+        events: Events that it has checked.
+        ack: ``fsync`` or ``buffered``.
+        trace: Trace id of the events; that of the call when left out.
+
+    Returns:
+        Op id of each, in the order given, as hex; they are recorded when this returns.
+    """
     drafts = []
-    for event in checked:
+    for event in events:
         draft = Draft(
             op_id=new_op_id(ctx.draft.time_ns, ctx.engine.random),
             time_ns=ctx.draft.time_ns,
@@ -142,15 +164,13 @@ def stream_append(
             surface=ctx.draft.surface,
             operation=APPEND,
             parent=ctx.draft.op_id,
-            trace=ctx.draft.trace,
+            trace=trace or ctx.draft.trace,
         )
         _become(ctx, draft, family, event, ack)
         drafts.append(draft)
-    # The call itself belongs to no stream of events: the family holds exactly what was appended.
-    ctx.draft.args = {"stream": family.name, "count": len(drafts)}
-    ctx.draft.log, ctx.draft.ack = family.log, BUFFERED
-    ctx.engine.ledger.submit_many(drafts).result()
-    return Appended(family.name, len(drafts), [draft.op_id.hex() for draft in drafts])
+    if drafts:
+        ctx.engine.ledger.submit_many(drafts).result()
+    return [draft.op_id.hex() for draft in drafts]
 
 
 def _become(ctx: Context, draft: Draft, family: Stream, event: dict[str, Any], ack: str) -> None:

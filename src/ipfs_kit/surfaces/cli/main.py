@@ -147,6 +147,10 @@ def _program(name: str, arguments: list[str], options: Globals) -> int:
         from ipfs_kit.surfaces.http.serve import run_serve
 
         return run_serve(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
+    if name == "observe":
+        from ipfs_kit.surfaces.cli.observe import run_observe
+
+        return run_observe(arguments, options)
     if name == "witness":
         from ipfs_kit.surfaces.witness.serve import run_witness
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ipfs_kit.ipld import CID
 from ipfs_kit.operations.catalogue import Operation
 from ipfs_kit.operations.results import Content, Result, to_json
+from ipfs_kit.surfaces.cli.tables import cell, fields_of, table
+from ipfs_kit.surfaces.cli.watching import LINES as WATCHING
 from ipfs_kit.surfaces.text import human_size, safe
 
 
@@ -51,40 +51,8 @@ def render(operation: Operation, result: Result, as_json: bool) -> None:
         sys.stdout.buffer.write(value)
         sys.stdout.buffer.flush()
     else:
-        lines = _LINES.get(operation.name, _fields)(value)
+        lines = _LINES.get(operation.name, fields_of)(value)
         sys.stdout.write("".join(f"{safe(line, lines=True)}\n" for line in lines))
-
-
-def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> list[str]:
-    """Columns aligned by their longest cell; the last column is not padded."""
-    cells = [[safe(str(cell)) for cell in row] for row in ([head, *rows] if head else rows)]
-    if not cells:
-        return []
-    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
-
-
-def _fields(value: Any) -> list[str]:
-    if value is None:
-        return []
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        rows = [(f.name.replace("_", " "), _cell(getattr(value, f.name))) for f in dataclasses.fields(value)]
-        return table([row for row in rows if row[1] != ""])
-    if isinstance(value, str | CID):
-        return [str(value)]
-    return [json.dumps(to_json(value), ensure_ascii=False, indent=2)]
-
-
-def _cell(value: Any) -> str:
-    if value is None or value == () or value == [] or value == {}:
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, list | tuple):
-        return ", ".join(_cell(item) for item in value)
-    if dataclasses.is_dataclass(value) or isinstance(value, dict):
-        return json.dumps(to_json(value), ensure_ascii=False)
-    return str(value)
 
 
 def _cid_last(value: Any) -> list[str]:
@@ -159,7 +127,7 @@ def _streams(value: Any) -> list[str]:
 def _events(value: Any) -> list[str]:
     rows = []
     for row in value.rows:
-        event = "(erased)" if row.erased else "(not kept)" if not row.kept else _cell(row.event)
+        event = "(erased)" if row.erased else "(not kept)" if not row.kept else cell(row.event)
         rows.append((row.op, (row.time or "")[:23] + "Z", row.operation or "", row.status or "", event))
     return table(rows, ("OP", "TIME", "OPERATION", "STATUS", "EVENT")) if rows else ["no records"]
 
@@ -207,8 +175,8 @@ def _repaired(value: Any) -> list[str]:
 
 def _undone(value: Any) -> list[str]:
     if not isinstance(value, list | tuple):
-        return _fields(value)
-    return [line for part in value for line in _fields(part)] or ["undone"]
+        return fields_of(value)
+    return [line for part in value for line in fields_of(part)] or ["undone"]
 
 
 def _expired(value: Any) -> list[str]:
@@ -305,147 +273,7 @@ def _journal_health(value: Any) -> list[str]:
     lines = [f"{value.journal} is {value.status}"]
     lines += [f"{issue.severity}: {issue.type}: {issue.message}" for issue in value.issues]
     lines += [f"alert raised: {rule}" for rule in value.raised] + [f"alert cleared: {rule}" for rule in value.cleared]
-    return lines + _fields(value.figures)
-
-
-def _log_rows(value: Any) -> list[str]:
-    lines = []
-    for row in value.rows:
-        where = f" {row.component}" if row.component else ""
-        shown = "(erased)" if row.level is None else row.message
-        lines.append(f"{(row.time or '')[:23]}Z {row.level or '-':8}{where}: {shown}")
-        lines += [f"    {line}" for line in (row.exception or "").splitlines()]
-    return (lines or ["no lines"]) + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
-
-
-def _logs(value: Any) -> list[str]:
-    rows = [(each.name, human_size(each.size), len(each.files), each.changed[:19] + "Z") for each in value.logs]
-    head = ("LOG", "SIZE", "FILES", "CHANGED")
-    return table(rows, head) if rows else [f"no logs in {value.directory}"]
-
-
-def _rotated(value: Any) -> list[str]:
-    lines = []
-    for each in value.logs:
-        lines += [f"{each.name} -> {each.rotated_to}"] if each.rotated_to else [f"{each.name} is not due"]
-        lines += [f"compressed {name}" for name in each.compressed] + [f"removed {name}" for name in each.removed]
-    return lines or [f"no logs in {value.directory}"]
-
-
-def _log_versions(value: Any) -> list[str]:
-    rows = [(" ".join(each.versions) or "-", each.time[:19] + "Z", each.cid, each.commit) for each in value.versions]
-    lines = table(rows, ("VERSION", "TIME", "CID", "COMMIT")) if rows else ["no logs were stored"]
-    return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor else [])
-
-
-def _log_diff(value: Any) -> list[str]:
-    lines = []
-    for each in value.files:
-        lines += [f"{each.change} {each.path}: {each.added} lines more, {each.removed} fewer", *each.lines]
-    return lines or ["no difference"]
-
-
-def _health(value: Any) -> list[str]:
-    rows = [
-        (
-            each.check,
-            each.status,
-            (each.time or "now")[:19],
-            f"{each.duration_ms or 0:.0f} ms",
-            each.error or _cell(each.details),
-        )
-        for each in value.results
-    ]
-    lines = table(rows, ("CHECK", "STATUS", "TIME", "TOOK", "WHAT")) if rows else ["no results yet: run health run"]
-    lines += [f"the whole is {value.status}"] if hasattr(value, "status") else []
-    lines += [f"alert raised: {each}" for each in getattr(value, "raised", ())]
-    return lines + [f"alert cleared: {each}" for each in getattr(value, "cleared", ())]
-
-
-def _checks(value: Any) -> list[str]:
-    rows = [
-        (c.id, "on" if c.enabled else "off", f"{c.interval_s:g} s", f"{c.timeout_s:g} s", "yes" if c.critical else "no")
-        for c in value.checks
-    ]
-    return table(rows, ("CHECK", "RUN", "EVERY", "LIMIT", "CRITICAL"))
-
-
-def _metrics(value: Any) -> list[str]:
-    rows = [
-        (each.metric, each.operation_type or "", each.backend or "", each.status or "", _figure(each.value), each.count,
-         _figure(each.percentile_95), each.unit)
-        for each in value.figures
-    ]  # fmt: skip
-    return table(rows, ("METRIC", "OPERATION", "BACKEND", "STATUS", "VALUE", "OF", "P95", "UNIT"))
-
-
-def _history(value: Any) -> list[str]:
-    rows = []
-    for series in value.series:
-        name = " ".join(each for each in (series.operation_type, series.backend, series.status) if each) or "all"
-        rows += [(point.start[:23], name, _figure(point.value), point.count) for point in series.points]
-    return table(rows, ("BEGINS", "OF", value.metric.upper(), "COUNT"))
-
-
-def _figure(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.6g}"
-
-
-def _audit_rows(value: Any) -> list[str]:
-    rows = [
-        (
-            row.op, row.time[:19] + "Z", row.severity or "-", row.event_type or "(erased)", row.action or "-",
-            row.user_id or "-", row.ip_address or "-", row.resource_id or "-", row.status or "-",
-        )
-        for row in value.rows
-    ]  # fmt: skip
-    head = ("OP", "TIME", "SEVERITY", "TYPE", "ACTION", "USER", "ADDRESS", "RESOURCE", "STATUS")
-    return (table(rows, head) if rows else ["no rows"]) + (
-        [f"… continue with --cursor {value.cursor}"] if value.cursor else []
-    )
-
-
-def _audit_report(value: Any) -> list[str]:
-    lines = [f"{value.kind}: {value.events} events, {value.denials} refused calls, {value.first} to {value.last}"]
-    for each in value.tables:
-        cells = [tuple("-" if cell is None else str(cell) for cell in row) for row in each.rows]
-        lines += ["", each.title, *(table(cells, tuple(each.columns)) if cells else ["none"])]
-        lines += [f"… and {each.left_out} more"] if each.left_out else []
-    return lines
-
-
-def _audit_verdict(value: Any) -> list[str]:
-    return [f"the trail is what was recorded: {value.events} audit rows, {value.records} records checked"]
-
-
-def _alert_check(value: Any) -> list[str]:
-    lines = [f"{each.state} {each.rule}: {each.message} [{each.severity}]" for each in value.changes]
-    standing = [f"active {rule}: {key}" for rule, key in value.active]
-    return [*lines, *standing] or ["no alerts"]
-
-
-def _rules(value: Any) -> list[str]:
-    rows = [
-        (each.rule, "on" if each.enabled else "off", each.threshold, f"{each.window_s:g} s", each.severity, each.about)
-        for each in value.rules
-    ]
-    return table(rows, ("RULE", "STATE", "FROM", "WITHIN", "SEVERITY", "ABOUT"))
-
-
-def _detection(value: Any) -> list[str]:
-    lines = [
-        f"{each.detector} {each.subject}: {each.what}: {each.value:g} (usual {each.baseline:g}, told from "
-        f"{each.threshold:g}), {len(each.ops)} ops from {each.ops[0]}"
-        for each in value.hits
-    ]
-    return [*lines, f"{len(value.hits)} hits in {value.judged} rows, judged by {value.learned} before"]
-
-
-def _timeline(value: Any) -> list[str]:
-    rows = [
-        (each.start[:19] + "Z", each.count, ", ".join(f"{k} {n}" for k, n in each.by.items())) for each in value.parts
-    ]
-    return table(rows, ("FROM", "COUNT", "BY")) if rows else ["no rows"]
+    return lines + fields_of(value.figures)
 
 
 def _hits(value: Any) -> list[str]:
@@ -475,30 +303,10 @@ def _indexes(value: Any) -> list[str]:
 
 
 _LINES: dict[str, Callable[[Any], list[str]]] = {
+    **WATCHING,
     "search.query": _hits,
     "search.index": _indexes,
     "search.status": _indexes,
-    "audit.query": _audit_rows,
-    "audit.report": _audit_report,
-    "audit.verify": _audit_verdict,
-    "audit.timeline": _timeline,
-    "audit.rules": _rules,
-    "audit.check_alerts": _alert_check,
-    "audit.detect": _detection,
-    "telemetry.metrics": _metrics,
-    "telemetry.history": _history,
-    "telemetry.prometheus": lambda value: value.text.splitlines(),
-    "health.run": _health,
-    "health.report": _health,
-    "health.status": _health,
-    "health.history": _health,
-    "health.checks": _checks,
-    "logs.list": _logs,
-    "logs.query": _log_rows,
-    "logs.tail": lambda value: [*value.lines, f"(cursor {value.cursor})"],
-    "logs.rotate": _rotated,
-    "logs.versions": _log_versions,
-    "logs.diff": _log_diff,
     "journal.entries": _entered,
     "journal.state": _journal_state,
     "journal.check": _journal_health,

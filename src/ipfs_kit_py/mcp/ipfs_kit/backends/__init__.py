@@ -1,0 +1,1 @@
+"""What is watched of the virtual file system: import the module that is needed."""
