@@ -137,6 +137,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
     "logs.restore": {"version": "v1", "destination": "/nowhere/o"},
     "vfs_journal.query": {}, "vfs_journal.statistics": {}, "vfs_journal.timeline": {},
     "vfs_journal.export": {"destination": "/nowhere/o"},
+    "telemetry.otlp_send": {},
     "observer.watch": {"path": "/nowhere"}, "observer.unwatch": {"path": "/nowhere"}, "observer.watched": {},
     "observer.scan": {}, "observer.changes": {}, "observer.figures": {},
     "audit.query": {}, "audit.timeline": {}, "audit.verify": {}, "audit.report": {}, "audit.detect": {},

@@ -9,12 +9,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import time
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 from ipfs_kit.errors import InvalidInput, Timeout, Unavailable
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
+TEXT: Final = "text/plain; charset=utf-8"
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -36,13 +38,17 @@ def checked_url(url: str) -> SplitResult:
     return parts
 
 
-def post(url: str, body: bytes, timeout_s: float) -> tuple[int, str, bytes]:
-    """Post a text.
+def post(
+    url: str, body: bytes, timeout_s: float, media_type: str = TEXT, headers: Mapping[str, str] | None = None
+) -> tuple[int, str, bytes]:
+    """Post bytes.
 
     Args:
         url: Where.
         body: What.
         timeout_s: For everything together.
+        media_type: Of the body.
+        headers: Further header lines.
 
     Returns:
         Status, media type, and at most 64 KiB of the answer.
@@ -62,7 +68,8 @@ def post(url: str, body: bytes, timeout_s: float) -> tuple[int, str, bytes]:
     try:
         connection.sock = _connected(parts.scheme, parts.hostname, port, timeout_s)
         path = parts.path or "/"
-        connection.request("POST", path, body, {"content-type": "text/plain; charset=utf-8", "connection": "close"})
+        lines = {**(headers or {}), "content-type": media_type, "connection": "close"}
+        connection.request("POST", path, body, lines)
         answer = connection.getresponse()
         data = bytearray()
         while chunk := answer.read1(8192):

@@ -25,7 +25,8 @@ def webhook(url: str, timeout_s: float = 5.0) -> Tell:
     checked_url(url)
 
     def tell(state: str, what: str) -> None:
-        status, _, _ = post(url, json.dumps({"state": state, "alert": what}).encode(), timeout_s)
+        told = json.dumps({"state": state, "alert": what}).encode()
+        status, _, _ = post(url, told, timeout_s, "application/json")
         if not 200 <= status < 300:
             raise Unavailable(f"{url} answered with status {status}: the change is recorded, but was not told there")
 

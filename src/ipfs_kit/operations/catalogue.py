@@ -46,7 +46,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "journal": ("journal", "journal_watch"),
     "logs": ("logs", "logs_versions"),
     "observer": ("observer", "observer_figures"),
-    "telemetry": ("telemetry", "telemetry_shown"),
+    "telemetry": ("telemetry", "telemetry_shown", "telemetry_otlp"),
 }
 """Modules that hold a toolset's operations, where they are several."""
 

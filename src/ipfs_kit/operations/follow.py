@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.ledger import OpInfo
 
 FOLLOW: Final = "ledger.follow"
+SEND: Final = "telemetry.otlp_send"
+READERS: Final = frozenset({FOLLOW, SEND})
+"""Operations that read what is new: their own records are left out, or they would wake themselves for ever."""
 SCANNED_MAX: Final = 65_536
 """Records of one log looked at in one step: a family that is rare in a busy log costs bounded work and memory."""
 POLL_S: Final = 0.025
@@ -75,7 +78,7 @@ class Follower:
     Args:
         ledger: The ledger; records of other processes on the same store are seen too.
         logs: The logs to read.
-        where: The condition on records. Records of ``ledger.follow`` itself never meet it: they would wake their reader.
+        where: The condition on records. Records of ``READERS`` never meet it.
         at: Index of the next record by log; a log left out is followed from its present end.
     """
 
@@ -140,7 +143,7 @@ class Follower:
         for found in heapq.merge(*map(one, self.at), key=_time, reverse=True):
             if len(newest) == count:
                 break
-            if found[2].operation != FOLLOW:
+            if found[2].operation not in READERS:
                 newest.append(found)
         return newest[::-1]
 
@@ -162,7 +165,7 @@ class Follower:
             if len(found) == limit:
                 return found
             self.at[each[0]] = each[1] + 1
-            if each[2].operation != FOLLOW:
+            if each[2].operation not in READERS:
                 found.append(each)
         for log, stop in stops.items():
             self.at[log] = max(self.at[log], stop)

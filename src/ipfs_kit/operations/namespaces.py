@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.stream import Appended, EventPage, FlushInfo, FlushPage, Noted, StreamList
     from ipfs_kit.operations.toolsets.system import DoctorReport, FormatInfo, OperationList
     from ipfs_kit.operations.toolsets.telemetry import CrossNode, RealTime, TelemetryHistory, TelemetryMetrics
+    from ipfs_kit.operations.toolsets.telemetry_otlp import OtlpSent
     from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
     from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
@@ -2610,6 +2611,42 @@ class Telemetry(Namespace):
     def prometheus(self) -> PrometheusText:
         """Return the figures that ``/metrics`` shows, in the Prometheus text format."""
         found: PrometheusText = self._call("telemetry.prometheus", {})
+        return found
+
+    def otlp_send(
+        self,
+        endpoint: str = "http://127.0.0.1:4318",
+        *,
+        signals: Literal["both", "spans", "metrics"] = "both",
+        begin: Literal["start", "now"] = "start",
+        limit: int = 100000,
+        headers: dict[str, str] | None = None,
+        timeout_s: float = 10.0,
+    ) -> OtlpSent:
+        """Send what was recorded since the last sending to this address as OpenTelemetry spans and metrics.
+
+        The place where the next sending begins moves when the receiver has taken a batch, and lies in this op's own record. After
+        a kill or a failure the rest is sent again by the next call: spans bear the same ids then; metrics of one batch may count twice.
+
+        Args:
+            endpoint: Base address of the receiver, OTLP over HTTP.
+            signals: What is sent.
+            begin: Where a first sending to this address begins.
+            limit: Most records to send.
+            headers: Further header lines, such as a token.
+            timeout_s: Longest wait for one answer, seconds.
+        """
+        found: OtlpSent = self._call(
+            "telemetry.otlp_send",
+            {
+                "endpoint": endpoint,
+                "signals": signals,
+                "begin": begin,
+                "limit": limit,
+                "headers": headers,
+                "timeout_s": timeout_s,
+            },
+        )
         return found
 
 

@@ -25,8 +25,6 @@ WRITERS: Final = frozenset({"destination", "output", "directory"})
 """Arguments that name what an operation writes on this machine."""
 CLOCK_SLACK_NS: Final = 20_000_000
 """Times of files lag behind the clock by up to a tick of the kernel."""
-LONGEST_NS: Final = 3_600_000_000_000
-"""Operations that began longer before a comparison than this are not looked for."""
 CALLS_MAX: Final = 100_000
 
 
@@ -211,7 +209,8 @@ class Inside:
             for name in CATALOGUE
         }
         operations = frozenset(name for name, arguments in chosen.items() if arguments)
-        since = None if self._since_ns is None else self._since_ns - LONGEST_NS
+        # A call that ended before the last comparison cannot have made what is new since.
+        since = None if self._since_ns is None else self._since_ns - CLOCK_SLACK_NS
         where = Where(operation=operations, since_ns=since)
         for log in LOGS:
             for count, (index, record) in enumerate(self._ledger.select(log, where, newest_first=True)):
@@ -220,8 +219,8 @@ class Inside:
                 args = self._ledger.open_record(record).args or {}
                 for name in chosen[record.operation]:
                     if isinstance(args.get(name), str) and record.phase != INTENT:
-                        stop = record.time_ns + record.duration_us * 1000
-                        yield Call(f"{log}:{index}", record.time_ns, stop, args[name])
+                        start = record.time_ns - record.duration_us * 1000  # it is recorded when it has ended
+                        yield Call(f"{log}:{index}", start, record.time_ns, args[name])
 
 
 def _below(path: str, target: str) -> bool:

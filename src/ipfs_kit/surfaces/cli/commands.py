@@ -200,6 +200,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("telemetry", "report"): Command("telemetry.report"),
     ("telemetry", "cross-node"): Command("telemetry.cross_node"),
     ("telemetry", "prometheus"): Command("telemetry.prometheus"),
+    ("telemetry", "otlp-send"): Command("telemetry.otlp_send", live="telemetry.otlp_send"),
     ("ops",): Command("system.operations"),
     ("doctor",): Command("system.doctor"),
     ("upgrade",): Command("system.upgrade"),
