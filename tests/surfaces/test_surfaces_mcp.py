@@ -161,6 +161,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "health_report": {"results": [{"check_id": "own", "status": "healthy"}]},
         "telemetry_history": {"metric": "operation_count"},
         "telemetry_plot": {"metric": "operation_latency"},
+        "telemetry_otlp_send": {"endpoint": "http://127.0.0.1:9"},
         "logs_tail": {"name": "some.log"},
         "logs_diff": {"left": "v1", "right": "v1"},
         "ledger_erase": {"subject": "someone"},
@@ -179,8 +180,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
 
 EVENTS = {f"journal_{verb}" for verb in ("apply", "add", "begin", "commit", "rollback", "checkpoint", "recover")}
 """Tools whose record is the journal's event itself."""
-MAY_CONFLICT = {"versions_revert", "versions_undo", "ledger_witness"}
-"""Their outcome depends on the tools called before; a typed conflict is an answer too."""
+MAY_CONFLICT = {"versions_revert", "versions_undo", "ledger_witness", "telemetry_otlp_send"}
+"""Their outcome depends on the tools called before, or on a server that is not there; a typed error is an answer too."""
 
 
 def test_every_tool_answers_and_is_recorded_exactly_once(store: Path) -> None:
