@@ -216,20 +216,25 @@ class Publisher:
             lease.release()
 
     def _integrate(self, log: str, signed: Checkpoint | None) -> list[int]:
-        """Extend the tree to everything committed; returns the sizes whose partial tiles may go afterwards."""
+        """Extend the tree to everything committed so far; returns the sizes whose partial tiles may go afterwards.
+
+        What is committed meanwhile is for the next time: chasing a busy log would write partial tiles and take the state
+        transaction over and over, and slow the very callers it runs after.
+        """
         files = self.files[log]
         state = batches.log_state(self._state, log)
+        target = state.next_index
         if signed is not None:
             self._check_signed(log, signed, state)
         stale = [signed.size] if signed is not None else []
-        while state.size < state.next_index:
+        while state.size < target:
             growth = Growth(files, state.size)
             if growth.root() != state.root:
                 raise IntegrityError(
                     f"the tiles of log {log} do not give the root in state.db at {state.size}: "
                     "nothing is signed; run ledger verify"
                 )
-            stop = min(state.next_index, state.size + LEAVES_PER_SWAP)
+            stop = min(target, state.size + LEAVES_PER_SWAP)
             for batch in batches.batches(self._state, log, state.size, stop):
                 records = batch.records()[max(0, state.size - batch.first_index) : stop - batch.first_index]
                 growth.add([CID_PREFIX + sha256(record).digest() for record in records])
