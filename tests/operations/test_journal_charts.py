@@ -32,7 +32,7 @@ def test_every_picture_shows_the_true_values() -> None:
     assert shown["entry_types"] == {"labels": ["create", "write"], "values": [2, 2]}
     assert shown["entry_statuses"] == {"labels": ["completed", "failed", "rolled_back"], "values": [2, 1, 1]}
     assert shown["journal_growth"]["values"] == [2] * 5 + [3] * 18 + [4]
-    assert shown["journal_growth"]["labels"] == [hour * 3600.0 for hour in range(BUCKETS)]
+    assert shown["journal_growth"]["labels"] == [hour * 3600.0 for hour in range(1, BUCKETS + 1)]
     assert shown["operation_times"] == {"labels": ["create", "write"], "values": [1.0, 3.0]}
     assert shown["error_rate"]["values"] == [0.5, None, None, None, None, 0.0, *[None] * 18]
     assert shown["tier_distribution"] == {"labels": ["local", "remote"], "values": [2, 0]}

@@ -68,7 +68,7 @@ def data(
     return {
         "entry_types": _counted(Counter(each.operation_type for each in seen)),
         "entry_statuses": _counted(Counter(each.status for each in seen)),
-        "journal_growth": {"labels": starts, "values": growth},
+        "journal_growth": {"labels": [*starts[1:], until_ns / 1e9], "values": growth},
         "tier_distribution": {"labels": sorted(tiers), "values": [len(tiers[tier]) for tier in sorted(tiers)]},
         "operation_times": {
             "labels": sorted(times),

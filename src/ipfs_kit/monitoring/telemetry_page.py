@@ -96,7 +96,8 @@ def sections(
         named = [line.name for line in shown]
         starts = sorted({start for line in shown for start in line.starts_s})
         at = [dict(zip(line.starts_s, line.values, strict=True)) for line in shown]
-        table = [(_when(start), *(values.get(start) for values in at)) for start in starts]
+        fine = any(start % 1 for start in starts)
+        table = [(_when(start, fine), *(values.get(start) for values in at)) for start in starts]
         parts.append(Section(f"{TITLES[metric]} over time", "", ("begins", *named), table, over_time(metric, shown)))
     return parts
 
@@ -107,7 +108,8 @@ def _row(tally: Tally) -> tuple[object, ...]:
     return (tally.settled, tally.good, tally.settled - tally.good, mean, *times.quantiles)
 
 
-def _when(seconds: float) -> str:
+def _when(seconds: float, fine: bool) -> str:
     from datetime import UTC, datetime
 
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S}"
+    shown = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S.%f}"
+    return shown[:-3] if fine else shown[:-7]
