@@ -299,3 +299,55 @@ def test_killed_at_every_call_every_acknowledged_commit_is_there(tmp_path: Path)
             assert told == list(range(6))
             return
     raise AssertionError("more durable calls than expected")
+
+
+def test_space_that_is_free_goes_back_to_the_file_system_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipfs_kit.durable._tx.SPARE_PAGES", 16)
+    monkeypatch.setattr("ipfs_kit.durable._tx.GIVEN_BACK_MAX", 200)
+    path = tmp_path / "state.db"
+    db = StateDB.open(path, [T])
+    with db.transaction() as tx:
+        tx.executemany("INSERT INTO t VALUES (?, ?)", [(n, os.urandom(3_000)) for n in range(1_000)])
+    kept = db.query("SELECT a, b FROM t WHERE a % 10 = 3")
+    with db.transaction() as tx:
+        tx.execute("DELETE FROM t WHERE a % 10 <> 3")
+        assert tx.give_back() == 200  # no more at once, whoever waits for the lock
+    given = 200
+    while True:
+        with db.transaction() as tx:
+            back = tx.give_back()
+        given += back
+        if not back:
+            break
+    assert given > 700
+    assert db.query("SELECT a, b FROM t ORDER BY a") == kept
+    assert 16 <= db.query("PRAGMA freelist_count")[0][0] < 32
+    db.close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    assert path.stat().st_size < 1_000_000
+    again = StateDB.open(path, [T])
+    assert again.query("SELECT a, b FROM t ORDER BY a") == kept
+    again.close()
+
+
+def test_a_file_made_before_space_could_be_given_back_stays_usable(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    StateDB.open(path, [T]).close()
+    connection = sqlite3.connect(path)
+    for step in ("PRAGMA journal_mode = DELETE", "PRAGMA auto_vacuum = NONE", "VACUUM", "PRAGMA journal_mode = WAL"):
+        connection.execute(step).fetchall()
+    assert connection.execute("PRAGMA auto_vacuum").fetchall() == [(0,)]
+    connection.close()
+    db = StateDB.open(path, [T])
+    with db.transaction() as tx:
+        tx.executemany("INSERT INTO t VALUES (?, ?)", [(n, bytes(4_000)) for n in range(5_000)])
+    with db.transaction() as tx:
+        tx.execute("DELETE FROM t WHERE a > 0")
+        assert tx.give_back() == 0
+    assert values(db) == [0]
+    db.close()

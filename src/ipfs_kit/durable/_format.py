@@ -57,6 +57,7 @@ def initialise(connection: apsw.Connection, path: str) -> None:
     """Check the header of a file, writing it first when the file is new; the caller holds the lock."""
     application = connection.execute("PRAGMA application_id").fetchall()
     if application[0][0] == 0 and connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()[0][0] == 0:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL").fetchall()  # only an empty file can be told
         connection.execute("PRAGMA journal_mode = WAL").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}").fetchall()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import apsw
 
@@ -12,6 +12,11 @@ from ipfs_kit.durable import _sqlite
 
 if TYPE_CHECKING:
     from ipfs_kit.durable.state import StateDB
+
+SPARE_PAGES: Final = 2_048
+"""Free pages (8 MiB) that stay in the file, so that it does not shrink and grow by turns."""
+GIVEN_BACK_MAX: Final = 8_192
+"""Pages given back in one transaction (32 MiB), which bounds how long others wait for it."""
 
 Params = Sequence[Any] | Mapping[str, Any]
 
@@ -43,6 +48,20 @@ class Tx:
             return self._connection.execute(sql, params).fetchall()
         except apsw.Error as exc:
             raise self._db.fail(exc) from exc
+
+    def give_back(self) -> int:
+        """Return free pages at the end of the file to the file system, a bounded number, keeping some for what comes next.
+
+        Files made before this was possible stay as large as they were at most.
+
+        Returns:
+            Pages given back.
+        """
+        free = int(self.execute("PRAGMA freelist_count")[0][0])
+        if free < 2 * SPARE_PAGES:
+            return 0
+        self.execute(f"PRAGMA incremental_vacuum({min(free - SPARE_PAGES, GIVEN_BACK_MAX)})")
+        return free - int(self.execute("PRAGMA freelist_count")[0][0])
 
     def executemany(self, sql: str, rows: Iterable[Params]) -> None:
         """Run one statement for each row of parameters.

@@ -217,6 +217,7 @@ class Segments(SegmentReader):
                 )
             segment_rows.insert(tx, made)
             drop_tail(tx, log, span.stop)
+            tx.give_back()
         return made
 
     def _described(self, segment: Segment, tree: Mapping[str, Any]) -> Segment:
