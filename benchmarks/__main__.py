@@ -19,6 +19,7 @@ NAMES = (
     "scale",
     "bucket",
     "search",
+    "filesystem",
     "mcp_stdio",
     "cli",
     "follow",

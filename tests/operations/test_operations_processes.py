@@ -114,3 +114,56 @@ def test_server_agent_cli_and_notebook_mix_reads_and_writes_and_the_store_verifi
             "cli": written["cli"],
             "python": written["py"],
         }
+
+
+FORKS = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from ipfs_kit import Kit
+kit = Kit.open(sys.argv[1])
+kit.bucket.create("b")
+kit.files.write("b:/parent", text="1")
+children = []
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        with Kit.open(sys.argv[1]) as own:
+            own.files.write(f"b:/child-{number}", text=own.files.read("b:/parent").read().decode())
+        os._exit(0)
+    children.append(pid)
+kit.files.write("b:/parent-2", text="2")
+assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0, 0]
+assert [entry.name for entry in kit.files.list("b:/").entries] == ["child-0", "child-1", "child-2", "parent", "parent-2"]
+kit.close()
+"""
+
+
+def test_forked_children_open_the_store_for_themselves(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", FORKS, str(tmp_path / "s")], check=True, timeout=120)
+    with Kit.open(tmp_path / "s") as kit:
+        assert kit.store.verify().ok
+        assert [kit.files.read(f"b:/child-{n}").read() for n in range(3)] == [b"1"] * 3
+
+
+STALE = """
+import os, sys, warnings
+warnings.simplefilter("ignore")
+from ipfs_kit import Kit
+kit = Kit.open(sys.argv[1])
+kit.bucket.create("b")
+kit.files.write("b:/f", text="before")
+assert kit.files.read("b:/f").read() == b"before"
+for number in range(3):
+    pid = os.fork()
+    if pid == 0:
+        with Kit.open(sys.argv[1]) as own:
+            own.files.write("b:/f", text=f"by child {number}")
+        os._exit(0)
+    os.waitpid(pid, 0)
+    assert kit.files.read("b:/f").read() == f"by child {number}".encode(), kit.files.read("b:/f").read()
+kit.close()
+"""
+
+
+def test_what_a_forked_child_wrote_is_seen_by_the_parent(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", STALE, str(tmp_path / "s")], check=True, timeout=120)

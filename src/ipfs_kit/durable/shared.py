@@ -45,10 +45,12 @@ class Registry(Generic[T]):
 
     Args:
         usable: Says whether an object may be handed out again; a failed one is replaced by a fresh one.
+        abandon: Called in a forked child with each object inherited, for libraries that let a process open a file once.
     """
 
-    def __init__(self, usable: Callable[[T], bool]) -> None:
+    def __init__(self, usable: Callable[[T], bool], abandon: Callable[[T], None] | None = None) -> None:
         self._usable = usable
+        self._abandon = abandon
         self._slots: dict[Key, _Slot[T]] = {}
         self._guard = threading.Lock()
         self._pid = os.getpid()
@@ -96,9 +98,12 @@ class Registry(Generic[T]):
 
     def _here(self) -> dict[Key, _Slot[T]]:
         if self._pid != os.getpid():
-            self._slots = {}
+            inherited, self._slots = self._slots, {}
             self._guard = threading.Lock()
             self._pid = os.getpid()
+            for slot in inherited.values():
+                if self._abandon is not None and slot.value is not None:
+                    self._abandon(slot.value)
         return self._slots
 
     def _slot(self, key: Key) -> _Slot[T]:

@@ -61,6 +61,7 @@ class StateDB:
         self._readers_out = 0
         self._readers_guard = threading.Lock()
         self._watch: apsw.Connection | None = None
+        self._watches = 0
         self._watch_guard = threading.Lock()
         self._wal_pages = 0
         self._failure: str | None = None
@@ -229,9 +230,12 @@ class StateDB:
         self._usable()
         with self._watch_guard:
             if self._watch is None:
+                # A new connection counts anew: its numbers must not be taken for those of the one before.
                 self._watch = self._connect_reader()
+                self._watches += 1
             try:
-                return cast(int, self._watch.execute("PRAGMA data_version").fetchall()[0][0])
+                version = cast(int, self._watch.execute("PRAGMA data_version").fetchall()[0][0])
+                return self._watches << 32 | version
             except apsw.Error as exc:
                 raise _sqlite.translate(exc, self.path) from exc
 

@@ -49,7 +49,7 @@ def _open(path: str, *, create: bool = False) -> lmdb.Environment:
     )
 
 
-_environments: Registry[lmdb.Environment] = Registry(lambda env: True)
+_environments: Registry[lmdb.Environment] = Registry(lambda env: True, lmdb.Environment.close)
 
 
 class Entry(NamedTuple):
