@@ -11,6 +11,7 @@
     │   └── Expired                             it existed; its history horizon has passed
     ├── Conflict                                look at the present state, then try again
     │   ├── AlreadyExists, NotEmpty, MergeConflict, RefConflict, IdempotencyMismatch, Held
+    │   ├── QuotaExceeded, RuleRefused, Protected   make room, mend the content, or have the setting changed
     │   └── Stale                               internal: prepared against an older state; prepare again
     ├── Denied                                  ask for the permission
     │   ├── ReadOnly
@@ -72,6 +73,9 @@ class ErrorKind(StrEnum):
     INTERNAL = "internal"
     NO_SPACE = "no_space"
     NOT_WITNESSED = "not_witnessed"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    RULE_REFUSED = "rule_refused"
+    PROTECTED = "protected"
 
 
 class KitError(Exception):
@@ -221,6 +225,24 @@ class Stale(Conflict):
     kind = ErrorKind.STALE
 
 
+class QuotaExceeded(Conflict):
+    """The bucket would hold more than its quota allows; nothing changed."""
+
+    kind = ErrorKind.QUOTA_EXCEEDED
+
+
+class RuleRefused(Conflict):
+    """A rule or hook of the bucket refuses the commit; ``details`` name rule and path."""
+
+    kind = ErrorKind.RULE_REFUSED
+
+
+class Protected(Conflict):
+    """The branch is protected and may not be moved so, or deleted."""
+
+    kind = ErrorKind.PROTECTED
+
+
 class Denied(KitError):
     """The principal lacks the scope this operation needs."""
 
@@ -367,4 +389,7 @@ SURFACE_CODES: dict[ErrorKind, SurfaceCode] = {
     ErrorKind.INTERNAL: _INTERNAL,
     ErrorKind.NO_SPACE: SurfaceCode(6, 507, -32010),
     ErrorKind.NOT_WITNESSED: _UNAVAILABLE,
+    ErrorKind.QUOTA_EXCEEDED: SurfaceCode(4, 413, -32009),
+    ErrorKind.RULE_REFUSED: SurfaceCode(4, 422, -32009),
+    ErrorKind.PROTECTED: _CONFLICT,
 }

@@ -27,7 +27,7 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.versions.branch_create("B", "dev")
     kit.versions.checkout("B", "dev")
     kit.files.write("B:/d/dev", text="dev")
-    commit(kit, "dev")
+    dev = commit(kit, "dev")
     kit.versions.checkout("B", "main")
     kit.versions.branch_create("B", "idle", at="dev")
     kit.files.write("B:/d/one", text="changed")
@@ -42,10 +42,12 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.pin.add(str(kit.files.stat("B:/e").cid), name="kept")
     kit.pin.add(str(kit.files.stat("B:/d/one").cid), kind="direct")
     kit.bucket.create("other")
+    kit.versions.protect("B", "release-*")
+    kit.versions.rule_set("B", "none", paths=["/nowhere"], deny=True)
     kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
     kit.ledger.publication_create("alerts")
     kit.stream.append("alerts", events=[{"rule": "r", "state": "cleared"}])
-    return {"first": first, "second": second, "local": str(local), "car": str(folder / "some.car")}
+    return {"first": first, "second": second, "dev": dev, "local": str(local), "car": str(folder / "some.car")}
 
 
 def seen(kit: Kit) -> dict[str, Any]:
@@ -62,6 +64,7 @@ def seen(kit: Kit) -> dict[str, Any]:
             status.head,
             [(ref.name, ref.cid) for ref in kit.versions.branch_list(info.name).refs],
             [(ref.name, ref.cid) for ref in kit.versions.tag_list(info.name).refs],
+            b.settings(info.name).encode(),
         )
     return found
 
@@ -70,6 +73,7 @@ Do = Callable[[Kit, dict[str, Any]], tuple[str, dict[str, Any]]]
 CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "bucket.create": lambda s: {"name": "fresh"},
     "bucket.delete": lambda s: {"name": "B", "force": True},
+    "bucket.set_quota": lambda s: {"name": "B", "size_bytes": 10**9, "entries": 1000},
     "car.import": lambda s: {"path": s["car"]},
     "files.append": lambda s: {"path": "B:/d/one", "text": "more"},
     "files.cp": lambda s: {"source": "B:/d", "destination": "B:/copy"},
@@ -88,8 +92,16 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "versions.branch_create": lambda s: {"bucket": "B", "name": "extra"},
     "versions.branch_delete": lambda s: {"bucket": "B", "name": "idle"},
     "versions.checkout": lambda s: {"bucket": "B", "target": "dev"},
+    "versions.cherry_pick": lambda s: {"bucket": "B", "commit": str(s["dev"])},
     "versions.commit": lambda s: {"bucket": "B", "message": "uncommitted"},
     "versions.merge": lambda s: {"bucket": "B", "source": "dev"},
+    "versions.protect": lambda s: {"bucket": "B", "branch": "idle", "merges_only": True},
+    "versions.rebase": lambda s: {"bucket": "B", "onto": "dev"},
+    "versions.reset": lambda s: {"bucket": "B", "target": str(s["first"])},
+    "versions.reset --hard": lambda s: {"bucket": "B", "target": str(s["first"]), "hard": True},
+    "versions.rule_delete": lambda s: {"bucket": "B", "name": "none"},
+    "versions.rule_set": lambda s: {"bucket": "B", "name": "small", "max_bytes": 10**6},
+    "versions.unprotect": lambda s: {"bucket": "B", "branch": "release-*"},
     "versions.restore": lambda s: {"path": "B:/d/one", "source": str(s["first"])},
     "versions.revert": lambda s: {"bucket": "B", "commit": str(s["second"])},
     "versions.tag_create": lambda s: {"bucket": "B", "name": "v2"},

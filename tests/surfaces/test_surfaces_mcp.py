@@ -127,6 +127,17 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "versions_merge": {"bucket": "docs", "source": commit},
         "versions_restore": {"path": "docs:/a.txt", "source": commit},
         "versions_revert": {"bucket": "docs", "commit": commit},
+        "bucket_status": {"name": "docs"},
+        "bucket_set_quota": {"name": "docs", "entries": 1000},
+        "versions_cherry_pick": {"bucket": "docs", "commit": commit},
+        "versions_reset": {"bucket": "docs", "target": commit},
+        "versions_rebase": {"bucket": "docs", "onto": commit},
+        "versions_protect": {"bucket": "docs", "branch": "release"},
+        "versions_protections": {"bucket": "docs"},
+        "versions_unprotect": {"bucket": "docs", "branch": "release"},
+        "versions_rule_set": {"bucket": "docs", "name": "small", "max_bytes": 1000},
+        "versions_rule_list": {"bucket": "docs"},
+        "versions_rule_delete": {"bucket": "docs", "name": "small"},
         "versions_undo": {"op": "2"},
         "search_query": {"text": "a"},
         "search_index": {"bucket": "docs"},
@@ -180,7 +191,10 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
 
 EVENTS = {f"journal_{verb}" for verb in ("apply", "add", "begin", "commit", "rollback", "checkpoint", "recover")}
 """Tools whose record is the journal's event itself."""
-MAY_CONFLICT = {"versions_revert", "versions_undo", "ledger_witness", "telemetry_otlp_send"}
+MAY_CONFLICT = {
+    *("versions_revert", "versions_undo", "versions_cherry_pick", "versions_rebase"),
+    *("ledger_witness", "telemetry_otlp_send"),
+}
 """Their outcome depends on the tools called before, or on a server that is not there; a typed error is an answer too."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipfs_kit.buckets.buckets import Buckets
+from ipfs_kit.buckets.guards import Proposal, ProposedChange
 from ipfs_kit.buckets.index import Index, Item
 from ipfs_kit.buckets.model import (
     Applied,
@@ -43,6 +44,8 @@ __all__ = [
     "LogEntry",
     "Page",
     "Problem",
+    "Proposal",
+    "ProposedChange",
     "Ref",
     "Stat",
     "Status",

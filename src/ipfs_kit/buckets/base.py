@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ipfs_kit.buckets import guards
 from ipfs_kit.buckets.model import BucketKind
-from ipfs_kit.buckets.paths import Location, Ref, as_location, as_ref, check_bucket_name
+from ipfs_kit.buckets.paths import Location, Path, Ref, as_location, as_ref, check_bucket_name
 from ipfs_kit.buckets.refs import SqliteRefStore
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Sealer, Space, missing_key
 from ipfs_kit.buckets.tree import Step, Tree
@@ -20,6 +21,7 @@ from ipfs_kit.errors import BlockNotFound, BucketNotFound, InvalidInput, ReadOnl
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.codecs import DAG_CBOR
+from ipfs_kit.ipld.unixfs import Kind
 from ipfs_kit.ledger import Effect, Outcome
 
 if TYPE_CHECKING:
@@ -71,6 +73,7 @@ class BucketsBase:
         self._spaces: dict[int, Space] = {}
         self._workspaces: dict[int, Workspace] = {}
         self._found: dict[tuple[str, str], tuple[int, Workspace]] = {}
+        self.hooks = guards.Hooks()
 
     def window(self) -> AbstractContextManager[object]:
         """A write window: blocks put or found inside it survive garbage collection until it closes [5]."""
@@ -264,6 +267,8 @@ class BucketsBase:
     def apply(self, tx: Tx, workspace: Workspace, decision: Decision, target: str) -> Outcome:
         """Record and perform a decision; the caller holds the workspace's lock."""
         effect = None
+        if decision.steps:
+            guards.check_room(guards.settings_now(tx.execute, workspace.space), workspace, decision.steps)
         if decision.steps or decision.head is not None:
             placed = [step.after for step in decision.steps if step.after is not None]
             workspace.space.persist(*placed)
@@ -282,6 +287,34 @@ class BucketsBase:
             target=target if workspace.space.row.kind is BucketKind.OPEN else workspace.space.name,
             on_abort=workspace.invalidate,
         )
+
+    def expect_room(self, workspace: Workspace, path: Path, size: int | None) -> int | None:
+        """Before content is stored: whether it could be put at a path, and the most bytes that could.
+
+        Args:
+            workspace: The session.
+            path: Where.
+            size: Content bytes; None when they are not known yet.
+
+        Returns:
+            The most content bytes that fit there; None when nothing limits them.
+
+        Raises:
+            QuotaExceeded: It does not fit. Whether it still fits when it is linked, the effect decides.
+        """
+        space = workspace.space
+        settings = guards.settings_now(self.state.query, space)
+        if settings.quota.unlimited:
+            return None
+        with workspace.lock:
+            tree = workspace.tree()
+            held = workspace.totals()
+            kind = tree.kind(path)
+            old = tree.lookup(path) if kind is not None and kind is not Kind.DIR else None
+        before = old.size if old is not None else 0
+        guards.check_totals(settings, space, held, 0 if kind is not None else 1, (size or 0) - before)
+        most = settings.quota.size_bytes
+        return max(before, most - held[1] + before) if most is not None else None
 
     def retain(self, tx: Tx, space: Space, cids: Sequence[CID]) -> None:
         """Inside the transaction: the blocks about to be named are there and no longer marked as garbage [5].

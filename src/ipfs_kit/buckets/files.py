@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.attrs import check_attrs
 from ipfs_kit.buckets.base import Decision
+from ipfs_kit.buckets.guards import check_totals, settings_now
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import Applied, BucketKind
 from ipfs_kit.buckets.paths import Location, Path, bytes_of, format_path, is_within
@@ -91,6 +92,7 @@ class FileOps(ReadOps):
             AlreadyExists: (from the effect) a folder is there, or a file and ``overwrite`` is off.
         """
         workspace, location = self.live(at)
+        self.expect_room(workspace, location.path, len(data))
         entry = build_bytes(data, workspace.space.profile, workspace.space.put)
         return self._put_file(workspace, location, entry, PutOptions(**options))
 
@@ -107,8 +109,50 @@ class FileOps(ReadOps):
         """
         workspace, location = self.live(at)
         space = workspace.space
-        entry = build_file(stream, space.profile, space.put, progress=progress)
+        watch = self._watched(workspace, location, progress)
+        entry = build_file(stream, space.profile, space.put, progress=watch)
         return self._put_file(workspace, location, entry, PutOptions(**options))
+
+    def _watched(
+        self, workspace: Workspace, location: Location, progress: Callable[[int], object] | None
+    ) -> Callable[[int], object] | None:
+        """Progress of a stream that ends when the quota has no room for more of it."""
+        most = self.expect_room(workspace, location.path, None)
+        if most is None:
+            return progress
+
+        def told(done: int) -> None:
+            if done > most:
+                self.expect_room(workspace, location.path, done)
+            if progress is not None:
+                progress(done)
+
+        return told
+
+    def watched_import(
+        self, at: str | Location, progress: Callable[[int, int], object]
+    ) -> Callable[[int, int], object]:
+        """Progress of an import that ends when the quota has no room for more of it.
+
+        What is put onto an existing folder may replace what is there, so only more than the whole quota ends it early.
+
+        Args:
+            at: Where it will be put.
+            progress: Called with files and bytes stored so far.
+        """
+        workspace, location = self.live(at)
+        settings = settings_now(self.state.query, workspace.space)
+        if settings.quota.unlimited:
+            return progress
+        with workspace.lock:
+            fresh = workspace.tree().kind(location.path) is None
+            held = workspace.totals() if fresh else (0, 0)
+
+        def told(files: int, done: int) -> None:
+            check_totals(settings, workspace.space, held, files, done)
+            progress(files, done)
+
+        return told
 
     def symlink(self, at: str | Location, target: str, **options: Any) -> Effect:
         """Put a symbolic link; it is kept as data and never followed."""
@@ -346,6 +390,7 @@ class FileOps(ReadOps):
             raise PathNotFound(f"{location} is a {old.kind.value}, not a file", path=format_path(path))
         size = old.size if old is not None else 0
         start = size if offset is None else offset
+        self.expect_room(workspace, path, max(start + len(data), 0 if truncate else size))
         if old is None and start == 0:
             built = build_file(BytesIO(data), space.profile, space.put)
         else:

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 from ipfs_kit.buckets import commits, merge
 from ipfs_kit.buckets.base import Decision, forget
-from ipfs_kit.buckets.lifecycle import LifecycleOps
+from ipfs_kit.buckets.configure import SettingsOps
 from ipfs_kit.buckets.model import Applied
 from ipfs_kit.buckets.paths import Ref
+from ipfs_kit.buckets.resolving import same_state
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space
 from ipfs_kit.buckets.tree import Step
-from ipfs_kit.buckets.versions import same_state
+from ipfs_kit.buckets.versions import Moving
 from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, state_at, unpack_steps
 from ipfs_kit.durable.state import Tx
 from ipfs_kit.errors import Conflict, OpNotFound, RefConflict, RefNotFound, Stale
@@ -39,7 +40,7 @@ class _RefPart(NamedTuple):
     after: CID | None
 
 
-class HistoryOps(LifecycleOps):
+class HistoryOps(SettingsOps):
     """Operations on the graph of versions."""
 
     def merge(
@@ -71,15 +72,21 @@ class HistoryOps(LifecycleOps):
         if head.base is not None and commits.is_ancestor(space.get, theirs, head.base):
             return self._nothing(workspace, head, snapshot.root)
         if head.base is None or commits.is_ancestor(space.get, head.base, theirs):
-            root = self.commit_root(space, theirs)
-            return self._move_branch(workspace, snapshot, theirs, root, Head(head.branch, theirs), "merge", keep=False)
+            root, commit = self.commit_root(space, theirs), theirs
+            settings = self.admit(space, head, snapshot.root, root)
+            moving = Moving("merge", merge=True, settings=settings.op_index)
+            return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
         result, _ = merge.merge_commits(space.profile, space.get, space.put, head.base, theirs, strategy=strategy)
         root = result.require()
+        settings = self.admit(space, head, snapshot.root, root)
         text = message if message is not None else f"Merge {source} into {head.branch}"
         commit = self.write_commit(space, root, (head.base, theirs), text, author, None)
-        return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), "merge", keep=False)
+        moving = Moving("merge", merge=True, settings=settings.op_index)
+        return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
 
-    def revert(self, ref: str | Ref, commit: str, message: str | None = None, *, author: str = "") -> Effect:
+    def revert(
+        self, ref: str | Ref, commit: str, message: str | None = None, *, author: str = "", override: bool = False
+    ) -> Effect:
         """Commit the inverse of an earlier commit. Value: :class:`Committed`.
 
         Args:
@@ -87,6 +94,7 @@ class HistoryOps(LifecycleOps):
             commit: What to take back; of a merge, what it brought to its first parent.
             message: Message of the new commit.
             author: Surrogate id; empty means the key ring's own ``local``.
+            override: Also where the branch is protected against commits.
 
         Raises:
             Conflict: the session has uncommitted changes.
@@ -107,23 +115,30 @@ class HistoryOps(LifecycleOps):
         if same_state(root, snapshot.root):
             return self._nothing(workspace, head, root)
         text = message if message is not None else f"Revert {found}"
+        settings = self.admit(space, head, snapshot.root, root)
         cid = self.write_commit(space, root, (head.base,), text, author, {"reverts": str(found)})
-        return self._move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), "revert", keep=False)
+        moving = Moving("revert", override=override, settings=settings.op_index)
+        return self._move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
 
     # -- undo -----------------------------------------------------------------------------------------------------
 
-    def undo(self, op_index: int) -> Effect:
+    def undo(self, op_index: int, *, override: bool = False) -> Effect:
         """Take back one operation by a new one: a three-way merge per session, compare-and-swap per ref [24].
 
         Value: a list of :class:`Applied`, one for each bucket whose content changed.
 
+        Args:
+            op_index: The op.
+            override: Also where that moves a protected branch back.
+
         Raises:
+            Protected: (from the effect) it would move a protected branch back and ``override`` is off.
             OpNotFound: the op changed no bucket (or there is none of this index).
             MergeConflict: later operations changed the same paths; nothing is undone.
             RefConflict: (from the effect) a ref moved since; nothing is undone.
             Expired: the op lies before the time-travel horizon.
         """
-        whole = self._undo_whole(op_index)
+        whole = self._undo_whole(op_index) or self.undo_settings(op_index)
         if whole is not None:
             return whole
         sessions = [self._undo_session(*row, op_index) for row in self._touched(op_index)]
@@ -140,7 +155,7 @@ class HistoryOps(LifecycleOps):
                     part.workspace.catch_up(tx)
                     if part.workspace.seq != part.snapshot.seq:
                         raise Stale("the session changed meanwhile")
-                moved = [self._swap_back(tx, ref) for ref in refs]
+                moved = [self._swap_back(tx, ref, override) for ref in refs]
                 done = [part.workspace for part in sessions]
                 outcome.on_abort = partial(forget, done)
                 try:
@@ -216,19 +231,19 @@ class HistoryOps(LifecycleOps):
             found.append(_RefPart(self.space(BucketRow.of(rows[0])), name, old, new))
         return found
 
-    def _swap_back(self, tx: Tx, ref: _RefPart) -> list[Any]:
+    def _swap_back(self, tx: Tx, ref: _RefPart, override: bool) -> list[Any]:
         current = self.refs.read_in(tx, ref.space.row.uid, ref.name)
         if (current.commit if current is not None else None) != ref.after:
             raise RefConflict(
                 f"{ref.name} of bucket {ref.space.name!r} moved since; undo the later ops first", ref=ref.name
             )
-        return self.swap(tx, ref.space, ref.name, current, ref.before)
+        return self.swap(tx, ref.space, ref.name, current, ref.before, override=override, merge=True)
 
     def _undo_whole(self, op_index: int) -> Effect | None:
         """Undo of making or dropping a bucket or a session."""
-        made = self.state.query("SELECT name FROM buckets WHERE created_op=? AND dropped_op IS NULL", (op_index,))
+        made = self.state.query("SELECT name, id FROM buckets WHERE created_op=? AND dropped_op IS NULL", (op_index,))
         if made:
-            return self.delete(made[0][0])
+            return self._undo_made(made[0][0], made[0][1], op_index)
         dropped = self.state.query("SELECT id FROM buckets WHERE dropped_op=?", (op_index,))
         if dropped:
             return self.undelete(dropped[0][0], op_index)
@@ -241,6 +256,19 @@ class HistoryOps(LifecycleOps):
             return self.session_drop(*opened[0])
         closed = self.state.query("SELECT id FROM sessions WHERE dropped_op=?", (op_index,))
         return self.session_undrop(closed[0][0], op_index) if closed else self._undo_revival(op_index)
+
+    def _undo_made(self, name: str, bucket: int, op_index: int) -> Effect:
+        """Undo of what made a bucket: an empty one goes; one that came with its history goes unless it changed since."""
+        if not self.state.query("SELECT 1 FROM ref_effects WHERE op_index=? AND bucket=? LIMIT 1", (op_index, bucket)):
+            return self.delete(name)
+        drop = self.delete(name, force=True)
+
+        def run(tx: Tx) -> Outcome:
+            if self._changed_since(tx, bucket, 0, op_index):
+                raise Conflict(f"bucket {name!r} changed since op {op_index}; undo the later ops first")
+            return drop(tx)
+
+        return run
 
     def _undo_revival(self, op_index: int) -> Effect | None:
         """Undo of an undo that brought a bucket or session back: it is dropped again, unless it changed since.

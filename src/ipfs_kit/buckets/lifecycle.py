@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ipfs_kit.buckets import guards
 from ipfs_kit.buckets.base import metadata_bytes, page_limit
 from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, BucketType
 from ipfs_kit.buckets.paths import check_bucket_name, check_ref_name, check_session_name
-from ipfs_kit.buckets.refs import branch_ref
+from ipfs_kit.buckets.refs import BRANCHES, branch_ref
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space, profile_of
 from ipfs_kit.buckets.versions import VersionOps
 from ipfs_kit.buckets.workspace import (
@@ -30,6 +31,7 @@ from ipfs_kit.errors import (
     IntegrityError,
     InvalidInput,
     NotEmpty,
+    Protected,
     RefNotFound,
     Stale,
     Unsupported,
@@ -122,6 +124,7 @@ class LifecycleOps(VersionOps):
 
         Raises:
             NotEmpty: (from the effect) it holds files or commits and ``force`` is off.
+            Protected: (from the effect) a protected branch in it names a commit.
         """
         row = self.row(name)
         info = self._info(row)
@@ -132,6 +135,7 @@ class LifecycleOps(VersionOps):
                 raise BucketNotFound(f"no bucket named {name!r}", bucket=name)
             if rows[0][0] != row.id:
                 raise Stale(f"bucket {name!r} was replaced meanwhile")
+            self._require_unprotected(tx, row)
             if not force and not self._unused(tx, row):
                 raise NotEmpty(f"bucket {name!r} is not empty; pass force to drop it and all in it", bucket=name)
             index = op_index_of(tx)
@@ -322,6 +326,26 @@ class LifecycleOps(VersionOps):
         row = (ident, 0, index, tx.began_ns, space.seal(root), pack_head(head))
         tx.execute("INSERT INTO snapshots(session, seq, op_index, time_ns, root, head) VALUES(?,?,?,?,?,?)", row)
         return ident, row_digest(row)
+
+    def _require_unprotected(self, tx: Tx, row: BucketRow) -> None:
+        """A bucket does not go while a protected branch in it names a commit."""
+        if not tx.execute("SELECT 1 FROM bucket_settings WHERE bucket=? LIMIT 1", (row.id,)):
+            return
+        try:
+            settings = guards.settings_now(tx.execute, self.space(row))
+        except Expired:
+            return  # nothing in it can be read any more
+        if not settings.protections:
+            return
+        rows = tx.execute("SELECT name FROM refs WHERE bucket=? AND live=1 AND name LIKE 'heads/%'", (row.uid,))
+        kept = guards.protected_branch(settings, [name.removeprefix(BRANCHES) for (name,) in rows])
+        if kept is not None:
+            raise Protected(
+                f"bucket {row.name!r} holds the protected branch {kept!r}: remove its protection first "
+                "(versions.unprotect)",
+                bucket=row.name,
+                branch=kept,
+            )
 
     def _unused(self, tx: Tx, row: BucketRow) -> bool:
         if tx.execute("SELECT 1 FROM refs WHERE bucket=? AND live=1 LIMIT 1", (row.uid,)):

@@ -10,10 +10,16 @@ _REVIVALS = """CREATE TABLE revivals(
             dropped_op INTEGER NOT NULL, time_ns INTEGER NOT NULL, PRIMARY KEY(bucket, session, op_index)) STRICT, WITHOUT ROWID"""
 _REVIVALS_OP = "CREATE INDEX revivals_op ON revivals(op_index)"
 
+# One row for each change of a bucket's settings; the newest counts.
+_SETTINGS = """CREATE TABLE bucket_settings(
+            bucket INTEGER NOT NULL REFERENCES buckets(id), op_index INTEGER NOT NULL, time_ns INTEGER NOT NULL,
+            value BLOB NOT NULL, PRIMARY KEY(bucket, op_index)) STRICT, WITHOUT ROWID"""
+_SETTINGS_OP = "CREATE INDEX bucket_settings_op ON bucket_settings(op_index)"
+
 # A dropped bucket or session keeps its row (dropped_op set) so that @op:N before that still reads it, until it expires.
 BUCKETS_SCHEMA = Schema(
     "buckets",
-    2,
+    3,
     (
         """CREATE TABLE buckets(
             id INTEGER PRIMARY KEY, uid TEXT NOT NULL UNIQUE, name TEXT NOT NULL, type TEXT NOT NULL, structure TEXT
@@ -37,6 +43,8 @@ BUCKETS_SCHEMA = Schema(
         "CREATE INDEX ref_effects_op ON ref_effects(op_index)",
         _REVIVALS,
         _REVIVALS_OP,
+        _SETTINGS,
+        _SETTINGS_OP,
     ),
-    {1: (_REVIVALS, _REVIVALS_OP)},
+    {1: (_REVIVALS, _REVIVALS_OP), 2: (_SETTINGS, _SETTINGS_OP)},
 )

@@ -20,6 +20,7 @@ from ipfs_kit.ipld.unixfs import PROFILES, Profile
 if TYPE_CHECKING:
     from ipfs_kit.blocks import BlockStore
     from ipfs_kit.blocks.sealed import SealedStore
+    from ipfs_kit.buckets.settings import Settings
     from ipfs_kit.buckets.workspace import Snapshot
     from ipfs_kit.durable.state import StateDB
 
@@ -93,6 +94,8 @@ class Space:
         self._held: dict[bytes, bytes] = {}
         self._kept: dict[bytes, bytes] = {}
         self._states: OrderedDict[tuple[int, int], Snapshot] = OrderedDict()
+        self.settings: tuple[bytes, Settings] | None = None
+        """The newest row of settings this process decoded."""
         self._guard = threading.Lock()
         self.view = View(profile_of(row.profile), self.get, self.keep)
 

@@ -226,7 +226,9 @@ def recover(buckets: Buckets, bucket: str) -> tuple[Recovered, Effect]:
             if found.damaged and found.checkpoint is not None:
                 name = branch_ref(head.branch)
                 now_head = Head(head.branch, found.checkpoint)
-                moved = buckets.swap(tx, space, name, buckets.refs.read_in(tx, space.row.uid, name), found.checkpoint)
+                current = buckets.refs.read_in(tx, space.row.uid, name)
+                # What lies before it cannot be read any more, so a protected branch gives way, too.
+                moved = buckets.swap(tx, space, name, current, found.checkpoint, override=True)
             step = Step((), snapshot.root, rebuilt)
             outcome = buckets.apply(tx, main, Decision((step,), found, None, rebuilt.cid, now_head), bucket)
             main.checkpoint(tx, Snapshot(main.seq, op_index_of(tx), rebuilt, now_head))

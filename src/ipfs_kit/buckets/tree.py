@@ -321,6 +321,21 @@ class Tree:
         node.names = None
 
 
+def growth(view: View, steps: Iterable[Step]) -> tuple[int, int]:
+    """By how many files and content bytes steps make a tree grow; a folder costs one node of its index."""
+    entries = size = 0
+    for step in steps:
+        for item, sign in ((step.before, -1), (step.after, 1)):
+            if item is None:
+                continue
+            if item.is_dir:
+                totals = view.index.totals(view.meta_of(item))
+                entries, size = entries + sign * totals.files, size + sign * totals.size_bytes
+            else:
+                entries, size = entries + sign, size + sign * item.size
+    return entries, size
+
+
 def as_folder(item: Item | None, path: Path) -> Item:
     """``item`` when it is a folder.
 

@@ -90,6 +90,7 @@ class UpkeepOps(BucketsBase):
                 tx.execute("DELETE FROM sessions WHERE bucket=?", (bucket,))
                 tx.execute("DELETE FROM revivals WHERE bucket=?", (bucket,))
                 tx.execute("DELETE FROM ref_effects WHERE bucket=?", (bucket,))
+                tx.execute("DELETE FROM bucket_settings WHERE bucket=?", (bucket,))
                 tx.execute("DELETE FROM refs WHERE bucket=(SELECT uid FROM buckets WHERE id=?)", (bucket,))
                 tx.execute("DELETE FROM buckets WHERE id=?", (bucket,))
             return int(before - tx.execute("SELECT count(*) FROM effects")[0][0])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.buckets import commits
+from ipfs_kit.buckets import commits, guards
 from ipfs_kit.buckets import diff as diffs
 from ipfs_kit.buckets.base import Decision
 from ipfs_kit.buckets.commits import Commit
@@ -20,9 +20,10 @@ from ipfs_kit.buckets.paths import (
     format_path,
     looks_like_cid,
 )
-from ipfs_kit.buckets.reads import ReadOps
 from ipfs_kit.buckets.refs import RefPage, RefValue, branch_ref, tag_ref
-from ipfs_kit.buckets.space import BucketRow, Space
+from ipfs_kit.buckets.resolving import ResolveOps, same_state
+from ipfs_kit.buckets.settings import Settings
+from ipfs_kit.buckets.space import Space
 from ipfs_kit.buckets.tree import Step, Tree
 from ipfs_kit.buckets.workspace import DEFAULT_BRANCH, Head, Snapshot, Workspace, op_index_of
 from ipfs_kit.durable.state import Tx
@@ -30,8 +31,6 @@ from ipfs_kit.errors import (
     AlreadyExists,
     Conflict,
     Expired,
-    FormatError,
-    InvalidCid,
     InvalidInput,
     RefConflict,
     RefNotFound,
@@ -64,7 +63,26 @@ class LogEntry:
     metadata: Mapping[str, Any] | None
 
 
-class VersionOps(ReadOps):
+@dataclass(frozen=True, slots=True)
+class Moving:
+    """How a session's branch is moved.
+
+    Args:
+        what: Name of the operation, for its record.
+        keep: The session keeps its present tree; otherwise it takes the new root and must not have moved.
+        override: Also where the branch is protected.
+        merge: Whether a merge of another branch moves it.
+        settings: Op of the settings that allowed it; None when none were asked.
+    """
+
+    what: str
+    keep: bool = False
+    override: bool = False
+    merge: bool = False
+    settings: int | None = None
+
+
+class VersionOps(ResolveOps):
     """What turns working states into versions and back."""
 
     # -- status and log -------------------------------------------------------------------------------------------
@@ -128,7 +146,13 @@ class VersionOps(ReadOps):
     # -- committing -----------------------------------------------------------------------------------------------
 
     def commit(
-        self, ref: str | Ref, message: str, *, author: str = "", metadata: Mapping[str, Any] | None = None
+        self,
+        ref: str | Ref,
+        message: str,
+        *,
+        author: str = "",
+        metadata: Mapping[str, Any] | None = None,
+        override: bool = False,
     ) -> Effect:
         """Commit the session's state to its branch. Value: :class:`Committed`.
 
@@ -139,9 +163,12 @@ class VersionOps(ReadOps):
             message: Sealed under the author's key.
             author: Surrogate id from the key ring; empty means the ring's own ``local``.
             metadata: Anything to remember, sealed likewise.
+            override: Also where the branch is protected against commits.
 
         Raises:
             RefConflict: (from the effect) the branch moved since the session was based on it; merge it first.
+            RuleRefused: A rule or hook refuses what the commit changes; nothing was written.
+            QuotaExceeded: It would add to more than the bucket may hold.
         """
         workspace = self.live_ref(ref)
         snapshot = workspace.flushed()
@@ -149,9 +176,31 @@ class VersionOps(ReadOps):
         base = self._base_root(space, head)
         if head.merging is None and same_state(base, snapshot.root):
             return self._nothing(workspace, head, snapshot.root)
+        settings = self.admit(space, head, base, snapshot.root)
         parents = tuple(cid for cid in (head.base, head.merging) if cid is not None)
         cid = self.write_commit(space, snapshot.root, parents, message, author, metadata)
-        return self._move_branch(workspace, snapshot, cid, snapshot.root, Head(head.branch, cid), "commit", keep=True)
+        moving = Moving("commit", keep=True, override=override, settings=settings.op_index)
+        return self._move_branch(workspace, snapshot, cid, snapshot.root, Head(head.branch, cid), moving)
+
+    def admit(self, space: Space, head: Head, before: Item, after: Item) -> Settings:
+        """Ask quota, rules and hooks whether a branch may take a state, before anything of a commit is written.
+
+        Args:
+            space: The bucket.
+            head: Names the branch.
+            before: Root of its present head.
+            after: Root of the head it would have.
+
+        Returns:
+            The settings that allowed it.
+        """
+        settings = guards.settings_now(self.state.query, space)
+        if not settings.quota.unlimited:
+            was, now = (space.view.index.totals(space.view.meta_of(root)) for root in (before, after))
+            grown = (now.files - was.files, now.size_bytes - was.size_bytes)
+            guards.check_totals(settings, space, (was.files, was.size_bytes), *grown)
+        guards.check_changes(settings, self.hooks, space, head.branch, before, after)
+        return settings
 
     def write_commit(
         self,
@@ -205,9 +254,7 @@ class VersionOps(ReadOps):
         commit: CID,
         root: Item,
         head: Head,
-        what: str,
-        *,
-        keep: bool,
+        moving: Moving,
     ) -> Effect:
         """Move the session's branch and the session together.
 
@@ -217,11 +264,11 @@ class VersionOps(ReadOps):
             commit: New head of the branch.
             root: The commit's root.
             head: New head of the session.
-            what: Name of the operation.
-            keep: The session keeps its present tree; otherwise it takes ``root`` and must not have moved.
+            moving: How.
         """
         space = workspace.space
         name = branch_ref(head.branch)
+        keep = moving.keep
 
         def run(tx: Tx) -> Outcome:
             with workspace.lock:
@@ -237,29 +284,54 @@ class VersionOps(ReadOps):
                         f"branch {head.branch!r} moved since this session was based on it; merge it, then commit",
                         branch=head.branch,
                     )
+                if moving.settings not in (None, guards.settings_now(tx.execute, space).op_index):
+                    raise Stale("the bucket's settings changed meanwhile")
                 if keep:
                     workspace.offer(snapshot)
                 steps = () if keep else (Step((), tree.flush(), root),)
-                moved = self.swap(tx, space, name, current, commit)
+                moved = self.swap(tx, space, name, current, commit, override=moving.override, merge=moving.merge)
                 value = Committed(space.name, head.branch, commit, root.cid, True)
                 outcome = self.apply(
                     tx, workspace, Decision(steps, value, snapshot.head.base, commit, head), space.name
                 )
-                outcome.effect = [what, outcome.effect, moved]
+                outcome.effect = [moving.what, outcome.effect, moved]
                 return outcome
 
         return run
 
-    def swap(self, tx: Tx, space: Space, name: str, current: RefValue | None, commit: CID | None) -> list[Any]:
+    def swap(
+        self,
+        tx: Tx,
+        space: Space,
+        name: str,
+        current: RefValue | None,
+        commit: CID | None,
+        *,
+        override: bool = False,
+        merge: bool = False,
+    ) -> list[Any]:
         """Move a ref inside the transaction and remember it for ``@op:`` and undo.
+
+        Args:
+            tx: The transaction.
+            space: The bucket.
+            name: Full name of the ref.
+            current: Its value as just read.
+            commit: What it shall name; None deletes it.
+            override: Also where the branch is protected.
+            merge: Whether a merge of another branch moves it.
 
         Returns:
             ``[name, before, after, bucket id, nonce]`` for the op's record.
 
         Raises:
             RefConflict: it has another generation.
+            Protected: it is a protected branch that may not be moved so.
         """
         index = op_index_of(tx)
+        if not override:
+            was = current.commit if current is not None else None
+            guards.check_move(guards.settings_now(tx.execute, space), space, name, was, commit, merge=merge)
         if commit is not None:
             self.retain(tx, space, [commit])
         generation = current.generation if current is not None else 0
@@ -300,17 +372,18 @@ class VersionOps(ReadOps):
         """Make a tag; it never moves. Arguments as for :meth:`branch_create`."""
         return self._ref_create(bucket, tag_ref(check_ref_name(name)), at, "tag")
 
-    def branch_delete(self, bucket: str, name: str, *, force: bool = False) -> Effect:
+    def branch_delete(self, bucket: str, name: str, *, force: bool = False, override: bool = False) -> Effect:
         """Delete a branch. Value: the commit it named.
 
         Raises:
+            Protected: (from the effect) it is protected and ``override`` is off.
             Conflict: (from the effect) a session is on it, or its commits would be unreachable and ``force`` is off.
         """
-        return self._ref_delete(bucket, branch_ref(check_ref_name(name)), force)
+        return self._ref_delete(bucket, branch_ref(check_ref_name(name)), force, override)
 
     def tag_delete(self, bucket: str, name: str) -> Effect:
         """Delete a tag. Value: the commit it named."""
-        return self._ref_delete(bucket, tag_ref(check_ref_name(name)), True)
+        return self._ref_delete(bucket, tag_ref(check_ref_name(name)), True, False)
 
     def branches(self, bucket: str, *, after: str | None = None, limit: int = 1000) -> RefPage:
         """One page of branches; names carry the prefix ``heads/``."""
@@ -334,7 +407,7 @@ class VersionOps(ReadOps):
 
         return run
 
-    def _ref_delete(self, bucket: str, full: str, force: bool) -> Effect:
+    def _ref_delete(self, bucket: str, full: str, force: bool, override: bool) -> Effect:
         row = self.row(bucket)
         space = self.space(row)
         before = self.refs.get(row.uid, full)
@@ -352,7 +425,7 @@ class VersionOps(ReadOps):
             for name, branch in self.sessions(bucket):
                 if branch_ref(branch) == full:
                     raise Conflict(f"session {name!r} is on {full}; check out another branch there first", session=name)
-            effect = ["delete_ref", self.swap(tx, space, full, current, None)]
+            effect = ["delete_ref", self.swap(tx, space, full, current, None, override=override)]
             return Outcome(value=before.commit, effect=effect, before=before.commit, target=f"{bucket}@{full}")
 
         return run
@@ -452,85 +525,7 @@ class VersionOps(ReadOps):
 
         raise PathNotFound(f"{format_path(location.path)!a} is not in {source}", path=format_path(location.path))
 
-    # -- resolving ------------------------------------------------------------------------------------------------
-
-    def root_of_commit(self, ref: Ref) -> tuple[Space, Item]:  # docstring inherited
-        """Bucket and root of a branch, tag or commit, now or at an op."""
-        space, commit = self.commit_of(ref)
-        return space, self.commit_root(space, commit)
-
-    def commit_of(self, ref: Ref) -> tuple[Space, CID]:
-        """The commit a reference names.
-
-        Raises:
-            RefNotFound: there is none.
-        """
-        ref = self.resolve_time(ref)
-        row = self.row(ref.bucket, op=ref.op)
-        space = self.space(row)
-        if ref.name is None:
-            workspace = self.live_ref(ref)
-            base = workspace.head().base
-            if base is None:
-                raise RefNotFound(f"bucket {ref.bucket!r} has no commit yet")
-            return space, base
-        if looks_like_cid(ref.name):
-            return space, self._own_commit(space, ref.name)
-        for full in (branch_ref(ref.name), tag_ref(ref.name)):
-            commit = self._ref_at(row, full, ref.op)
-            if commit is not None:
-                return space, commit
-        raise RefNotFound(f"bucket {ref.bucket!r} has no branch or tag {ref.name!r}", ref=ref.name)
-
-    def commit_root(self, space: Space, commit: CID) -> Item:
-        """The root a commit names."""
-        found = commits.load(space.get, commit)
-        tsize = found.ext.get("tsize")
-        return Item(found.root.binary, Kind.DIR, 0, tsize if isinstance(tsize, int) else 0, meta=found.meta)
-
-    def _own_commit(self, space: Space, text: str) -> CID:
-        try:
-            cid = CID.parse(text)
-            found = commits.load(space.get, cid)
-        except (InvalidCid, FormatError) as exc:
-            raise RefNotFound(f"{text[:100]!a} is no commit of bucket {space.name!r}", ref=text[:100]) from exc
-        if found.bucket != space.row.uid:
-            # A reference into one bucket must not read another's content by its commit's CID [31].
-            raise RefNotFound(f"{text} is no commit of bucket {space.name!r}", ref=text)
-        return cid
-
-    def _ref_at(self, row: BucketRow, full: str, op: int | None) -> CID | None:
-        if op is None:
-            value = self.refs.get(row.uid, full)
-            return value.commit if value is not None else None
-        rows = self.state.query(
-            "SELECT after FROM ref_effects WHERE bucket=? AND ref=? AND op_index<=? ORDER BY op_index DESC LIMIT 1",
-            (row.id, full, op),
-        )
-        return CID(rows[0][0]) if rows and rows[0][0] is not None else None
-
-    def _commit_named(self, row: BucketRow, at: str | None) -> CID:
-        if at is None:
-            base = self.workspace(row.name).head().base
-            if base is None:
-                raise RefNotFound(f"bucket {row.name!r} has no commit yet; commit first")
-            return base
-        return self.commit_of(Ref.parse(f"{row.name}@{at}"))[1]
-
     # -- comparing ------------------------------------------------------------------------------------------------
-
-    def is_clean(self, space: Space, root: Item, head: Head) -> bool:
-        """Whether a session's state is that of its commit."""
-        return head.merging is None and same_state(self._base_root(space, head), root)
-
-    def _require_clean(self, space: Space, snapshot: Snapshot) -> None:
-        if not self.is_clean(space, snapshot.root, snapshot.head):
-            raise Conflict("the session has uncommitted changes; commit them, or pass force to discard them")
-
-    def _base_root(self, space: Space, head: Head) -> Item:
-        if head.base is None:
-            return space.view.empty(space.keep)
-        return self.commit_root(space, head.base)
 
     def _changes(self, space: Space, left: Item, right: Item, limit: int) -> tuple[tuple[Change, ...], bool]:
         if limit < 1:
@@ -550,11 +545,6 @@ class VersionOps(ReadOps):
                 )
             )
         return tuple(found), False
-
-
-def same_state(one: Item, other: Item) -> bool:
-    """Whether two roots have the same content and metadata."""
-    return one.binary == other.binary and one.meta == other.meta
 
 
 def _same_entry(one: Item | None, other: Item | None) -> bool:

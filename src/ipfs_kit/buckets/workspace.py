@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.index import Item, pack_item, unpack_item
 from ipfs_kit.buckets.paths import Path, parse_path
-from ipfs_kit.buckets.tree import Step, Tree
+from ipfs_kit.buckets.tree import Step, Tree, growth
 from ipfs_kit.errors import Expired, FormatError, InternalError, RefNotFound
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID
@@ -160,6 +160,7 @@ class Workspace:
         self._snapshot_seq = -1
         self._offered: Snapshot | None = None
         self._token: int | None = None
+        self._totals: tuple[int, int] | None = None
 
     # -- reading (callers hold ``lock`` while they use the tree) ---------------------------------------------------
 
@@ -182,6 +183,18 @@ class Workspace:
     def now_head(self) -> Head:
         """The head as this process last saw it; for callers that just caught up under the lock."""
         return self._head
+
+    def totals(self) -> tuple[int, int]:
+        """Files and content bytes of the present tree, for callers that just caught up under the lock.
+
+        The first call flushes the tree; from then on each effect adds its own difference.
+        """
+        if self._totals is None:
+            assert self._tree is not None
+            view = self.space.view
+            found = view.index.totals(view.meta_of(self._tree.flush()))
+            self._totals = (found.files, found.size_bytes)
+        return self._totals
 
     @property
     def seq(self) -> int:
@@ -278,7 +291,7 @@ class Workspace:
         """
         self._tree = Tree(self.space.view, self.space.hold, root)
         (self._seq, self._op_index), self._head = last, head
-        self._offered, self._token = None, None
+        self._offered, self._token, self._totals = None, None, None
 
     def invalidate(self) -> None:
         """Forget the state in memory, because a transaction that changed it did not commit."""
@@ -316,6 +329,7 @@ class Workspace:
         if self._tree is None:
             snapshot = newest_snapshot(self.space, self.session, query)
             self._tree = Tree(self.space.view, self.space.hold, snapshot.root)
+            self._totals = None
             self._seq, self._op_index, _, self._head = snapshot
             self._snapshot_seq = snapshot.seq
         rows = query(
@@ -332,6 +346,9 @@ class Workspace:
             raise FormatError(f"session {self.name!r} lacks effect {self._seq + 1}; run verify")
         try:
             self._tree.apply(steps)
+            if self._totals is not None:
+                more, larger = growth(self.space.view, steps)
+                self._totals = (self._totals[0] + more, self._totals[1] + larger)
         except BaseException:
             self._tree = None  # half applied: read it again from the store
             raise

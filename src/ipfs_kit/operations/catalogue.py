@@ -40,6 +40,8 @@ TOOLSETS = (
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
+    "bucket": ("bucket", "bucket_settings"),
+    "versions": ("versions", "versions_rewrite", "versions_rules"),
     "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),

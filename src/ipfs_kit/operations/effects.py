@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.blocks.pins import PinChange
 from ipfs_kit.durable import Tx
-from ipfs_kit.errors import Conflict, InvalidInput
+from ipfs_kit.errors import Conflict, Denied, InvalidInput
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from ipfs_kit.operations.engine import Engine
+    from ipfs_kit.operations.principal import Principal
 
 PinStep = Callable[[Tx], PinChange]
 """Adds or removes one pin inside the transaction."""
@@ -86,17 +87,20 @@ def with_value(effect: Effect, value: Callable[[Any], Any]) -> Effect:
     return apply
 
 
-def undo_effect(engine: Engine, op: str) -> Effect:
+def undo_effect(engine: Engine, op: str, principal: Principal, *, override: bool = False) -> Effect:
     """The effect that takes an earlier op back.
 
     Args:
         engine: The open store.
         op: Its index in the main log, or its id.
+        principal: Who undoes: a change of settings is undone only by those who may make it.
+        override: Also where that moves a protected branch back.
 
     Raises:
         OpNotFound: There is no such op.
         InvalidInput: The op changed nothing, failed, or cannot be undone; the message says why.
         MergeConflict: Something changed since at the same place.
+        Denied: It set what only others may set.
     """
     log, index = engine.find_op(op)
     opened = engine.ledger.open_record(engine.ledger.record_at(log, index))
@@ -109,10 +113,24 @@ def undo_effect(engine: Engine, op: str) -> Effect:
     if operation.irreversible:
         raise InvalidInput(f"{record.operation} cannot be undone: {operation.irreversible}")
     effect = engine.views.effect(opened.effect)
+    if _sets(effect) and not principal.may_somewhere(SETTINGS_SCOPE):
+        # Whether a narrowed scope holds at its bucket has been judged already, by what the op touched.
+        raise Denied(
+            f"{log}:{index} changed settings, which needs the scope {SETTINGS_SCOPE!r}: ask the store's owner for it",
+            scope=SETTINGS_SCOPE,
+        )
     # An undo that restored pins is itself undone through them.
     if operation.undo != "inverse" and not (isinstance(effect, dict) and "pins" in effect):
-        return engine.buckets.undo(index)
+        return engine.buckets.undo(index, override=override)
     if effect is None:
         raise Conflict(f"the effect of {log}:{index} was erased with its subject's key; it cannot be undone")
     steps = [step for done in reversed(effect["pins"]) for step in _inverted(engine, done)]
     return pins_effect(steps, {"undone": f"{log}:{index}"})
+
+
+SETTINGS_SCOPE = "bucket:admin"
+
+
+def _sets(effect: Any) -> bool:
+    """Whether an effect, or an undo of one, changed settings of a bucket."""
+    return isinstance(effect, list) and bool(effect) and effect[0] == "settings"

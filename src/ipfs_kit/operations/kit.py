@@ -18,6 +18,7 @@ from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.operations.results import Result
 
 if TYPE_CHECKING:
+    from ipfs_kit.buckets.guards import Hook
     from ipfs_kit.operations.follow import Feed
 
 
@@ -172,6 +173,23 @@ class Kit(Namespaces):
         from ipfs_kit.operations.follow import Feed
 
         return Feed(self, stream, log, cursor, last)
+
+    def add_commit_hook(self, name: str, hook: Hook, *, bucket: str | None = None) -> None:
+        """Have a function of this program look at every new head of a branch before it is made.
+
+        It sees what the branch would gain and returns why that is refused, or None; what it raises refuses it, too. It
+        holds for this store in this process until it is removed; other processes are held by ``versions.rule_set`` alone.
+
+        Args:
+            name: Names it in refusals; one of the same name is replaced.
+            hook: Takes an ``ipfs_kit.buckets.Proposal``.
+            bucket: Only this bucket; None for all.
+        """
+        self.engine.buckets.hooks.add(name, hook, bucket=bucket)
+
+    def remove_commit_hook(self, name: str) -> bool:
+        """Forget a function of ``add_commit_hook``; whether there was one."""
+        return self.engine.buckets.hooks.remove(name)
 
     def close(self) -> None:
         """Flush, publish and release; the last close of a shared engine really closes it."""

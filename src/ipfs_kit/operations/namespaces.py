@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         Stat,
         Status,
     )
+    from ipfs_kit.buckets.rewrite import Rebased
     from ipfs_kit.ipld.cid import CID
     from ipfs_kit.monitoring.health import Check
     from ipfs_kit.operations.results import Content
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.audit_watch import AlertCheck, Detection, RuleChange, RuleList
     from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
+    from ipfs_kit.operations.toolsets.bucket_settings import BucketStatus, QuotaInfo
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
     from ipfs_kit.operations.toolsets.erase import Erased
@@ -69,6 +71,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.telemetry_otlp import OtlpSent
     from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
     from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
+    from ipfs_kit.operations.toolsets.versions_rules import CommitRules, ProtectionList
     from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
 
@@ -453,6 +456,26 @@ class Bucket(Namespace):
         found: BucketInfo = self._call("bucket.erase", {"name": name})
         return found
 
+    def status(self, name: str) -> BucketStatus:
+        """Show how full a bucket is, its quota, its protected branches and its rules.
+
+        Args:
+            name: The bucket's name.
+        """
+        found: BucketStatus = self._call("bucket.status", {"name": name})
+        return found
+
+    def set_quota(self, name: str, *, size_bytes: int | None = None, entries: int | None = None) -> QuotaInfo:
+        """Set what a bucket's sessions may hold; what is there already stays, but cannot grow beyond it.
+
+        Args:
+            name: The bucket's name.
+            size_bytes: Most content bytes a session may hold; no limit when left out.
+            entries: Most files and links; no limit when left out.
+        """
+        found: QuotaInfo = self._call("bucket.set_quota", {"name": name, "size_bytes": size_bytes, "entries": entries})
+        return found
+
 
 class Files(Namespace):
     """Operations of the toolset ``files``."""
@@ -657,15 +680,20 @@ class Versions(Namespace):
         found: Status = self._call("versions.status", {"bucket": bucket, "limit": limit})
         return found
 
-    def commit(self, bucket: str, *, message: str = "", metadata: dict[str, Any] | None = None) -> Committed:
+    def commit(
+        self, bucket: str, *, message: str = "", metadata: dict[str, Any] | None = None, override: bool = False
+    ) -> Committed:
         """Make the working session the branch's next version; succeeds without a new commit when nothing changed.
 
         Args:
             bucket: The bucket, or BUCKET#session.
             message: What was done and why.
             metadata: Values kept with the commit.
+            override: Also where the branch is protected; needs the scope bucket:admin.
         """
-        found: Committed = self._call("versions.commit", {"bucket": bucket, "message": message, "metadata": metadata})
+        found: Committed = self._call(
+            "versions.commit", {"bucket": bucket, "message": message, "metadata": metadata, "override": override}
+        )
         return found
 
     def log(self, state: str, *, limit: int = 50, cursor: CID | None = None) -> LogPage:
@@ -710,15 +738,18 @@ class Versions(Namespace):
         found: RefList = self._call("versions.branch_list", {"bucket": bucket})
         return found
 
-    def branch_delete(self, bucket: str, name: str, *, force: bool = False) -> RefInfo:
+    def branch_delete(self, bucket: str, name: str, *, force: bool = False, override: bool = False) -> RefInfo:
         """Delete a branch.
 
         Args:
             bucket: The bucket, or BUCKET#session.
             name: Its name.
             force: Also when its commits are on no other branch.
+            override: Also where the branch is protected; needs the scope bucket:admin.
         """
-        found: RefInfo = self._call("versions.branch_delete", {"bucket": bucket, "name": name, "force": force})
+        found: RefInfo = self._call(
+            "versions.branch_delete", {"bucket": bucket, "name": name, "force": force, "override": override}
+        )
         return found
 
     def tag_create(self, bucket: str, name: str, at: str | None = None) -> RefInfo:
@@ -772,35 +803,191 @@ class Versions(Namespace):
         found: Applied = self._call("versions.restore", {"path": path, "source": source, "force": force})
         return found
 
-    def merge(self, bucket: str, source: str, *, message: str = "") -> Committed:
+    def merge(
+        self, bucket: str, source: str, *, message: str = "", strategy: Literal["ours", "theirs"] | None = None
+    ) -> Committed:
         """Merge another branch by three-way comparison; conflicting paths stop all of it and are named.
 
         Args:
             bucket: The bucket, or BUCKET#session.
             source: Branch, tag or commit to merge.
             message: What was done and why.
+            strategy: Decide conflicts for one side instead of refusing them.
         """
-        found: Committed = self._call("versions.merge", {"bucket": bucket, "source": source, "message": message})
+        found: Committed = self._call(
+            "versions.merge", {"bucket": bucket, "source": source, "message": message, "strategy": strategy}
+        )
         return found
 
-    def revert(self, bucket: str, commit: str, *, message: str = "") -> Committed:
+    def revert(self, bucket: str, commit: str, *, message: str = "", override: bool = False) -> Committed:
         """Make a new commit that takes back what another commit changed.
 
         Args:
             bucket: The bucket, or BUCKET#session.
             commit: The commit to take back.
             message: What was done and why.
+            override: Also where the branch is protected; needs the scope bucket:admin.
         """
-        found: Committed = self._call("versions.revert", {"bucket": bucket, "commit": commit, "message": message})
+        found: Committed = self._call(
+            "versions.revert", {"bucket": bucket, "commit": commit, "message": message, "override": override}
+        )
         return found
 
-    def undo(self, op: str) -> Any:
+    def undo(self, op: str, *, override: bool = False) -> Any:
         """Take one operation back by a new one; anything changed since at the same place stops it.
 
         Args:
             op: The op to take back: its index in the main log, or its id.
+            override: Also where the branch is protected; needs the scope bucket:admin.
         """
-        return self._call("versions.undo", {"op": op})
+        return self._call("versions.undo", {"op": op, "override": override})
+
+    def cherry_pick(
+        self,
+        bucket: str,
+        commit: str,
+        *,
+        message: str = "",
+        strategy: Literal["ours", "theirs"] | None = None,
+        override: bool = False,
+    ) -> Committed:
+        """Commit to the session's branch what another commit changed; conflicting paths stop all of it and are named.
+
+        Args:
+            bucket: The bucket, or BUCKET#session.
+            commit: The commit whose changes to bring.
+            message: What was done and why.
+            strategy: Decide conflicts for one side instead of refusing them.
+            override: Also where the branch is protected; needs the scope bucket:admin.
+        """
+        found: Committed = self._call(
+            "versions.cherry_pick",
+            {"bucket": bucket, "commit": commit, "message": message, "strategy": strategy, "override": override},
+        )
+        return found
+
+    def reset(self, bucket: str, target: str, *, hard: bool = False, override: bool = False) -> Committed:
+        """Make the session's branch name another commit; without hard the session keeps its content as uncommitted changes.
+
+        Args:
+            bucket: The bucket, or BUCKET#session.
+            target: Branch, tag or commit the branch shall name.
+            hard: Also take its content, and discard uncommitted changes.
+            override: Also where the branch is protected; needs the scope bucket:admin.
+        """
+        found: Committed = self._call(
+            "versions.reset", {"bucket": bucket, "target": target, "hard": hard, "override": override}
+        )
+        return found
+
+    def rebase(
+        self, bucket: str, onto: str, *, strategy: Literal["ours", "theirs"] | None = None, override: bool = False
+    ) -> Rebased:
+        """Replay the commits of the session's branch on another one; the first conflict stops all of it and is named.
+
+        Args:
+            bucket: The bucket, or BUCKET#session.
+            onto: Branch, tag or commit to replay the session's own commits on.
+            strategy: Decide conflicts for one side instead of refusing them.
+            override: Also where the branch is protected; needs the scope bucket:admin.
+        """
+        found: Rebased = self._call(
+            "versions.rebase", {"bucket": bucket, "onto": onto, "strategy": strategy, "override": override}
+        )
+        return found
+
+    def protect(self, bucket: str, branch: str, *, merges_only: bool = False) -> ProtectionList:
+        """Protect branches: none may be deleted, nor lose a commit by reset, rebase or undo, nor its bucket be deleted.
+
+        Args:
+            bucket: The bucket.
+            branch: The branch, or a pattern with * and ?.
+            merges_only: Let only merges of other branches move it.
+        """
+        found: ProtectionList = self._call(
+            "versions.protect", {"bucket": bucket, "branch": branch, "merges_only": merges_only}
+        )
+        return found
+
+    def unprotect(self, bucket: str, branch: str) -> ProtectionList:
+        """Remove the protection of a branch or pattern.
+
+        Args:
+            bucket: The bucket.
+            branch: The branch, or a pattern with * and ?.
+        """
+        found: ProtectionList = self._call("versions.unprotect", {"bucket": bucket, "branch": branch})
+        return found
+
+    def protections(self, bucket: str) -> ProtectionList:
+        """List the protected branches of a bucket.
+
+        Args:
+            bucket: The bucket.
+        """
+        found: ProtectionList = self._call("versions.protections", {"bucket": bucket})
+        return found
+
+    def rule_set(
+        self,
+        bucket: str,
+        name: str,
+        *,
+        paths: list[str] | None = None,
+        branches: list[str] | None = None,
+        deny: bool = False,
+        max_bytes: int | None = None,
+        types: list[str] | None = None,
+        kinds: list[str] | None = None,
+        advice: str = "",
+    ) -> CommitRules:
+        """Set a rule that every new head of a branch must keep: sizes, media types, kinds and paths of what it changes.
+
+        Args:
+            bucket: The bucket.
+            name: Its name in refusals.
+            paths: Paths it is for, as in .gitignore; all when left out.
+            branches: Branches it is for, with * and ?; all when left out.
+            deny: Let nothing be added or changed there.
+            max_bytes: Largest file.
+            types: Allowed media types, such as image/*.
+            kinds: Allowed kinds: file, dir, symlink.
+            advice: What a refusal tells people to do.
+        """
+        found: CommitRules = self._call(
+            "versions.rule_set",
+            {
+                "bucket": bucket,
+                "name": name,
+                "paths": paths,
+                "branches": branches,
+                "deny": deny,
+                "max_bytes": max_bytes,
+                "types": types,
+                "kinds": kinds,
+                "advice": advice,
+            },
+        )
+        return found
+
+    def rule_delete(self, bucket: str, name: str) -> CommitRules:
+        """Remove a rule of a bucket.
+
+        Args:
+            bucket: The bucket.
+            name: The rule's name.
+        """
+        found: CommitRules = self._call("versions.rule_delete", {"bucket": bucket, "name": name})
+        return found
+
+    def rule_list(self, bucket: str) -> CommitRules:
+        """List the rules that commits to a bucket must keep.
+
+        Args:
+            bucket: The bucket.
+        """
+        found: CommitRules = self._call("versions.rule_list", {"bucket": bucket})
+        return found
 
 
 class Search(Namespace):

@@ -73,7 +73,9 @@ class Views:
     def commit(self, entry: LogEntry) -> CommitInfo:
         """One commit with its author's name, if the author's key exists."""
         name = self._engine.keys.subject_name(entry.author) if entry.author else None
-        return CommitInfo(entry.cid, entry.root, list(entry.parents), iso_time(entry.time_ns), name, entry.message)
+        kept = dict(entry.metadata) if entry.metadata is not None else None
+        parents = list(entry.parents)
+        return CommitInfo(entry.cid, entry.root, parents, iso_time(entry.time_ns), name, entry.message, kept)
 
     def store(self) -> StoreInfo:
         """The store and its sizes."""

@@ -72,7 +72,24 @@ class SessionBack(NamedTuple):
     session: int
 
 
-Change = SessionRow | RefMove | BucketMade | BucketDropped | BucketBack | SessionMade | SessionDropped | SessionBack
+class SettingsRow(NamedTuple):
+    """One row of ``bucket_settings``."""
+
+    bucket: int
+    digest: bytes
+
+
+Change = (
+    SessionRow
+    | RefMove
+    | BucketMade
+    | BucketDropped
+    | BucketBack
+    | SessionMade
+    | SessionDropped
+    | SessionBack
+    | SettingsRow
+)
 
 
 def bucket_changes(effect: Any) -> list[Change]:
@@ -97,7 +114,7 @@ def _walk(effect: Any, depth: int) -> Iterator[Change]:
     head = effect[0]
     if isinstance(head, int):
         yield SessionRow(head, effect[1], effect[2], effect[4] if len(effect) > 4 else None)
-    elif head in ("commit", "merge", "revert"):
+    elif head in ("commit", "merge", "revert", "cherry_pick", "reset", "rebase", "snapshot"):
         yield from _walk(effect[1], depth + 1)
         yield RefMove(*effect[2])
     elif head in ("branch", "tag", "delete_ref"):
@@ -132,5 +149,7 @@ def _whole(head: str, effect: list[Any]) -> Iterator[Change]:
         yield SessionDropped(effect[1])
     elif head == "session_undrop":
         yield SessionBack(effect[1])
+    elif head == "settings":
+        yield SettingsRow(effect[1], effect[2])
     else:
         raise ValueError(head)

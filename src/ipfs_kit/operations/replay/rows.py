@@ -1,12 +1,15 @@
-"""Rows that never change once written, ``effects`` and ``ref_effects``, compared a stretch of the log at a time."""
+"""Rows that never change once written, ``effects``, ``ref_effects`` and ``bucket_settings``, compared a stretch of the
+log at a time.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Final
 
+from ipfs_kit.buckets.guards import settings_digest
 from ipfs_kit.buckets.workspace import row_digest
-from ipfs_kit.operations.replay.changes import RefMove, SessionRow
+from ipfs_kit.operations.replay.changes import RefMove, SessionRow, SettingsRow
 from ipfs_kit.operations.replay.findings import ReplayReport, RowFault, Unreadable
 
 Query = Callable[..., list[tuple[Any, ...]]]
@@ -31,6 +34,7 @@ class RowsReplay:
         self._kept_since_ns = kept_since_ns
         self._sessions: dict[tuple[int, int], tuple[int, int, bytes | None]] = {}
         self._refs: dict[tuple[int, str, int], tuple[int, RefMove]] = {}
+        self._settings: dict[tuple[int, int], bytes] = {}
 
     def apply(self, op: int, time_ns: int, change: Any) -> None:
         """Take one change of an op."""
@@ -38,6 +42,8 @@ class RowsReplay:
             self._sessions[change.session, change.seq] = (op, time_ns, change.digest)
         elif isinstance(change, RefMove):
             self._refs[change.bucket, change.name, op] = (time_ns, change)
+        elif isinstance(change, SettingsRow):
+            self._settings[change.bucket, op] = change.digest
 
     def compare(self, start: int, stop: int) -> None:
         """Compare the rows of ops ``[start, stop)`` with the changes taken since the last time."""
@@ -61,10 +67,16 @@ class RowsReplay:
                 what = f"the move that op {op} recorded is not there"
                 self._report.add(RowFault.MISSING, f"ref_effects bucket={bucket} ref={name} op_index={op}", what, op)
         self._refs.clear()
+        self._compare_settings(start, stop)
 
     def compare_beyond(self, stop: int) -> None:
         """Rows of ops that the log does not have."""
-        for table, key in (("effects", "session"), ("ref_effects", "bucket"), ("snapshots", "session")):
+        for table, key in (
+            ("effects", "session"),
+            ("ref_effects", "bucket"),
+            ("snapshots", "session"),
+            ("bucket_settings", "bucket"),
+        ):
             rows = self._query(
                 f"SELECT {key}, op_index FROM {table} WHERE op_index<0 OR op_index>=? LIMIT 1000",  # noqa: S608 - constants
                 (stop,),
@@ -72,6 +84,30 @@ class RowsReplay:
             for ident, op in rows:
                 what = f"names op {op}, which the main log with {stop} records does not have"
                 self._report.add(RowFault.EXTRA, f"{table} {key}={ident} op_index={op}", what, None)
+
+    def _compare_settings(self, start: int, stop: int) -> None:
+        for row in self._query(
+            "SELECT bucket, op_index, time_ns, value FROM bucket_settings WHERE op_index>=? AND op_index<?",
+            (start, stop),
+        ):
+            bucket, op = row[:2]
+            where = f"bucket_settings bucket={bucket} op_index={op}"
+            digest = self._settings.pop((bucket, op), None)
+            if digest is None:
+                if op in self._unreadable:
+                    self._report.unknown += 1
+                else:
+                    self._report.add(RowFault.EXTRA, where, f"op {op}, which it names, set nothing", op)
+                continue
+            self._report.rows += 1
+            if settings_digest(row) != digest:
+                what = f"its columns are not those that op {op} recorded (their digest differs)"
+                self._report.add(RowFault.DIFFERS, where, what, op)
+        for bucket, op in self._settings:
+            if self._query("SELECT 1 FROM buckets WHERE id=?", (bucket,)):
+                what = f"the settings that op {op} recorded are not there"
+                self._report.add(RowFault.MISSING, f"bucket_settings bucket={bucket} op_index={op}", what, op)
+        self._settings.clear()
 
     def _session_row(self, row: tuple[Any, ...]) -> None:
         session, seq, op = row[:3]

@@ -104,7 +104,7 @@ def files_put(
             ignore=tuple(ignore or ()),
             use_ignore_files=ignore_files,
             keep_mode=keep_mode,
-            progress=lambda _files, done: ctx.progress(done, unit="bytes"),
+            progress=buckets.watched_import(path, lambda _files, done: ctx.progress(done, unit="bytes")),
         )
         item = report.item
         if item is None:

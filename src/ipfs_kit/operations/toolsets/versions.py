@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.model import Applied, Change, Committed, Status
+from ipfs_kit.buckets.paths import Location
 from ipfs_kit.buckets.refs import RefPage
+from ipfs_kit.errors import Denied
 from ipfs_kit.ipld import CID
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -20,8 +22,30 @@ State = Annotated[str, Arg("BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]",
 Message = Annotated[str, Arg("what was done and why", flag="m")]
 
 
+Override = Annotated[bool, Arg("also where the branch is protected; needs the scope bucket:admin")]
+Strategy = Annotated[Literal["ours", "theirs"] | None, Arg("decide conflicts for one side instead of refusing them")]
+
+
 def _bucket(bound: Mapping[str, Any]) -> str:
     return str(bound["bucket"])
+
+
+def allow_override(ctx: Context, bucket: str, override: bool) -> None:
+    """Refuse to override protected branches to callers who may not administer the bucket.
+
+    Raises:
+        Denied: ``bucket:admin`` is not held there.
+    """
+    if override and not ctx.principal.may_at(ADMIN, Location.parse(bucket).bucket, ()):
+        raise Denied(
+            f"{ctx.operation.name} with override needs the scope {ADMIN!r}: ask the store's owner for it, or leave "
+            "override out",
+            scope=ADMIN,
+        )
+
+
+ADMIN = "bucket:admin"
+"""The scope that settings of a bucket, and overriding them, need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +59,7 @@ class CommitInfo:
         time: UTC, ISO 8601.
         author: The author's name; None once their key is destroyed.
         message: What was done; None once the author's key is destroyed.
+        metadata: Values kept with it; None once the author's key is destroyed.
     """
 
     cid: CID
@@ -43,11 +68,16 @@ class CommitInfo:
     time: str
     author: str | None
     message: str | None
+    metadata: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LogPage:
-    """Commits, newest first; pass ``cursor`` to continue, None when this was the last page."""
+    """Commits, newest first; pass ``cursor`` to continue, None when this was the last page.
+
+    A page of commits chosen by path or metadata may hold fewer than asked for, or none, and still have a cursor: then
+    as many were looked at as one call may.
+    """
 
     commits: list[CommitInfo]
     cursor: str | None
@@ -113,11 +143,15 @@ def versions_commit(
     bucket: Bucket,
     message: Message = "",
     metadata: Annotated[dict[str, Any] | None, Arg("values kept with the commit")] = None,
+    override: Override = False,
 ) -> Committed:
     """Make the working session the branch's next version; succeeds without a new commit when nothing changed."""
+    allow_override(ctx, bucket, override)
     with ctx.engine.buckets.window():
         done: Committed = ctx.commit(
-            lambda: ctx.engine.buckets.commit(bucket, message, author=ctx.draft.actor, metadata=metadata)
+            lambda: ctx.engine.buckets.commit(
+                bucket, message, author=ctx.draft.actor, metadata=metadata, override=override
+            )
         )
     return done
 
@@ -200,10 +234,15 @@ def branch_delete(
     bucket: Bucket,
     name: Name,
     force: Annotated[bool, Arg("also when its commits are on no other branch")] = False,
+    override: Override = False,
 ) -> RefInfo:
     """Delete a branch."""
+    allow_override(ctx, bucket, override)
     info: RefInfo = ctx.commit(
-        lambda: with_value(ctx.engine.buckets.branch_delete(bucket, name, force=force), lambda cid: RefInfo(name, cid))
+        lambda: with_value(
+            ctx.engine.buckets.branch_delete(bucket, name, force=force, override=override),
+            lambda cid: RefInfo(name, cid),
+        )
     )
     return info
 
@@ -308,11 +347,12 @@ def versions_merge(
     bucket: Bucket,
     source: Annotated[str, Arg("branch, tag or commit to merge", positional=True)],
     message: Message = "",
+    strategy: Strategy = None,
 ) -> Committed:
     """Merge another branch by three-way comparison; conflicting paths stop all of it and are named."""
     with ctx.engine.buckets.window():
         done: Committed = ctx.commit(
-            lambda: ctx.engine.buckets.merge(bucket, source, message or None, author=ctx.draft.actor)
+            lambda: ctx.engine.buckets.merge(bucket, source, message or None, author=ctx.draft.actor, strategy=strategy)
         )
     return done
 
@@ -330,19 +370,30 @@ def versions_revert(
     bucket: Bucket,
     commit: Annotated[str, Arg("the commit to take back", positional=True)],
     message: Message = "",
+    override: Override = False,
 ) -> Committed:
     """Make a new commit that takes back what another commit changed."""
+    allow_override(ctx, bucket, override)
     with ctx.engine.buckets.window():
         done: Committed = ctx.commit(
-            lambda: ctx.engine.buckets.revert(bucket, commit, message or None, author=ctx.draft.actor)
+            lambda: ctx.engine.buckets.revert(
+                bucket, commit, message or None, author=ctx.draft.actor, override=override
+            )
         )
     return done
 
 
 @operation("versions.undo", Mode.WRITE, "versions:write", undo="merge", places=OfOp("op"))
 def versions_undo(
-    ctx: Context, op: Annotated[str, Arg("the op to take back: its index in the main log, or its id", positional=True)]
+    ctx: Context,
+    op: Annotated[str, Arg("the op to take back: its index in the main log, or its id", positional=True)],
+    override: Override = False,
 ) -> Any:
     """Take one operation back by a new one; anything changed since at the same place stops it."""
+    if override and not ctx.principal.may(ADMIN):
+        raise Denied(
+            f"versions.undo with override needs the scope {ADMIN!r} everywhere: ask the store's owner for it",
+            scope=ADMIN,
+        )
     with ctx.engine.buckets.window():
-        return ctx.commit(lambda: undo_effect(ctx.engine, op))
+        return ctx.commit(lambda: undo_effect(ctx.engine, op, ctx.principal, override=override))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ipfs_kit.operations.catalogue import Operation
 from ipfs_kit.operations.results import Content, Result, to_json
+from ipfs_kit.surfaces.cli.render_versions import VERSIONS
 from ipfs_kit.surfaces.cli.tables import cell, fields_of, table
 from ipfs_kit.surfaces.cli.watching import LINES as WATCHING
 from ipfs_kit.surfaces.text import human_size, safe
@@ -89,31 +90,6 @@ def _buckets(value: Any) -> list[str]:
     return table(rows, ("NAME", "TYPE", "KIND", "HEAD")) if rows else ["no buckets yet: ipfs-kit bucket create NAME"]
 
 
-def _changes(changes: Sequence[Any], truncated: bool) -> list[str]:
-    marks = {"added": "A", "removed": "D", "modified": "M", "metadata": "m", "type_changed": "T"}
-    return [f"{marks.get(str(c.change), '?')} {c.path}" for c in changes] + (
-        ["… and more: raise --limit"] if truncated else []
-    )
-
-
-def _diff(value: Any) -> list[str]:
-    return _changes(value.changes, value.truncated)
-
-
-def _status(value: Any) -> list[str]:
-    head = f"on {value.branch}, last commit {value.head or 'none'}"
-    return [head, "clean: nothing to commit"] if value.clean else [head, *_changes(value.changes, value.truncated)]
-
-
-def _log(value: Any) -> list[str]:
-    lines = []
-    for commit in value.commits:
-        who = commit.author if commit.author is not None else "(erased)"
-        lines += [f"commit {commit.cid}", f"  {commit.time}  {who}", f"  root {commit.root}"]
-        lines += [f"  {line}" for line in (commit.message if commit.message is not None else "(erased)").splitlines()]
-    return lines or ["no commits yet"]
-
-
 def _ops(value: Any) -> list[str]:
     rows = [(op.op, op.time[:23] + "Z", op.operation, op.status, op.surface, op.target or "") for op in value.ops]
     return table(rows, ("OP", "TIME", "OPERATION", "STATUS", "SURFACE", "TARGET"))
@@ -157,15 +133,6 @@ def _queries(value: Any) -> list[str]:
         for query in value.queries
     ]
     return table(rows, ("QUERY", "PARAMETERS", "ABOUT"))
-
-
-def _refs(value: Any) -> list[str]:
-    return table([(ref.name, ref.cid or "(no commit)") for ref in value.refs])
-
-
-def _committed(value: Any) -> list[str]:
-    said = f"committed to {value.branch}" if value.created else "nothing to commit"
-    return [f"{said}: {value.commit}", f"root {value.root}"]
 
 
 def _repaired(value: Any) -> list[str]:
@@ -304,6 +271,7 @@ def _indexes(value: Any) -> list[str]:
 
 _LINES: dict[str, Callable[[Any], list[str]]] = {
     **WATCHING,
+    **VERSIONS,
     "search.query": _hits,
     "search.index": _indexes,
     "search.status": _indexes,
@@ -323,14 +291,6 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "files.list": _entries,
     "store.ls": _entries,
     "bucket.list": _buckets,
-    "versions.diff": _diff,
-    "versions.status": _status,
-    "versions.log": _log,
-    "versions.commit": _committed,
-    "versions.merge": _committed,
-    "versions.revert": _committed,
-    "versions.branch_list": _refs,
-    "versions.tag_list": _refs,
     "ledger.tail": _ops,
     "ledger.sql": _sql,
     "ledger.query": _sql,
