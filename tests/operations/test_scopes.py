@@ -96,6 +96,7 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "versions.revert": {"bucket": ..., "commit": CID_TEXT}, "versions.cherry_pick": {"bucket": ..., "commit": CID_TEXT},
     "versions.reset": {"bucket": ..., "target": "v1"}, "versions.rebase": {"bucket": ..., "onto": "v1"},
     "versions.protect": {"bucket": ..., "branch": "n"}, "versions.unprotect": {"bucket": ..., "branch": "n"},
+    "versions.blame": {"state": ...},
     "versions.protections": {"bucket": ...}, "versions.rule_set": {"bucket": ..., "name": "n", "deny": True},
     "versions.rule_delete": {"bucket": ..., "name": "n"}, "versions.rule_list": {"bucket": ...},
     "bucket.status": {"name": ...}, "bucket.set_quota": {"name": ...},

@@ -116,6 +116,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "versions_status": {"bucket": "docs"},
         "versions_commit": {"bucket": "docs", "message": "m"},
         "versions_log": {"state": "docs"},
+        "versions_blame": {"state": "docs:/"},
         "versions_diff": {"left": "docs"},
         "versions_branch_create": {"bucket": "docs", "name": "dev"},
         "versions_branch_list": {"bucket": "docs"},

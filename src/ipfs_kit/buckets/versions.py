@@ -129,9 +129,10 @@ class VersionOps(ResolveOps):
         if head is None:
             return ()
         page = commits.log(space.get, head, limit=min(limit, LOG_MAX), after=after)
-        return tuple(self._told(cid, commit) for cid, commit in page.commits)
+        return tuple(self.told(cid, commit) for cid, commit in page.commits)
 
-    def _told(self, cid: CID, commit: Commit) -> LogEntry:
+    def told(self, cid: CID, commit: Commit) -> LogEntry:
+        """A commit with its sealed fields opened where their key is held."""
         key = self.keys.subject_key(commit.author) if self.keys is not None else None
         return LogEntry(
             cid,

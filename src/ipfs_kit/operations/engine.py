@@ -27,6 +27,7 @@ from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
+    from ipfs_kit.buckets.path_history import PathHistories
     from ipfs_kit.ledger.erasure import Erasure
     from ipfs_kit.ledger.published.importing import Imports
     from ipfs_kit.ledger.streams.batches import StreamBatches
@@ -219,6 +220,12 @@ class Engine:
         from ipfs_kit.operations.observing import Observed
 
         return Observed(self.path, self.ledger, self.state.lock_timeout_s)
+
+    def histories(self) -> PathHistories:
+        """Histories of paths in buckets."""
+        from ipfs_kit.buckets.path_history import PathHistories
+
+        return PathHistories(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
 
     @cached_property
     def erasure(self) -> Erasure:

@@ -70,7 +70,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.telemetry import CrossNode, RealTime, TelemetryHistory, TelemetryMetrics
     from ipfs_kit.operations.toolsets.telemetry_otlp import OtlpSent
     from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
-    from ipfs_kit.operations.toolsets.versions import DiffInfo, LogPage, RefInfo, RefList
+    from ipfs_kit.operations.toolsets.versions import BlameList, DiffInfo, LogPage, RefInfo, RefList
     from ipfs_kit.operations.toolsets.versions_rules import CommitRules, ProtectionList
     from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
@@ -696,15 +696,31 @@ class Versions(Namespace):
         )
         return found
 
-    def log(self, state: str, *, limit: int = 50, cursor: CID | None = None) -> LogPage:
-        """List commits, newest first.
+    def log(
+        self, state: str, *, limit: int = 50, cursor: CID | None = None, metadata: dict[str, Any] | None = None
+    ) -> LogPage:
+        """List commits, newest first; with a path, those that changed it or anything below it.
 
         Args:
             state: BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path].
             limit: Commits per page.
             cursor: Where to continue.
+            metadata: Only commits that carry these values.
         """
-        found: LogPage = self._call("versions.log", {"state": state, "limit": limit, "cursor": cursor})
+        found: LogPage = self._call(
+            "versions.log", {"state": state, "limit": limit, "cursor": cursor, "metadata": metadata}
+        )
+        return found
+
+    def blame(self, state: str, *, limit: int = 100, cursor: str | None = None) -> BlameList:
+        """List the entries of a folder, each with the newest commit that changed it or anything below it.
+
+        Args:
+            state: Folder: BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path].
+            limit: Entries per page.
+            cursor: Where to continue.
+        """
+        found: BlameList = self._call("versions.blame", {"state": state, "limit": limit, "cursor": cursor})
         return found
 
     def diff(self, left: str, right: str | None = None, *, limit: int = 1000) -> DiffInfo:

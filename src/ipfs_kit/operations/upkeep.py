@@ -65,6 +65,7 @@ class Upkeep:
         if not dry_run:
             self._engine.indexes.sweep()
             self._engine.observed.sweep()
+            self._engine.histories.sweep()
             self._engine.keep_reserve()
         return GcInfo(
             dry_run,

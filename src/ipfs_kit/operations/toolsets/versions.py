@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from ipfs_kit._dataclasses import dataclass
@@ -162,11 +162,91 @@ def versions_log(
     state: State,
     limit: Annotated[int, Arg("commits per page", minimum=1, maximum=10_000, flag="n")] = 50,
     cursor: Annotated[CID | None, Arg("where to continue")] = None,
+    metadata: Annotated[dict[str, Any] | None, Arg("only commits that carry these values")] = None,
 ) -> LogPage:
-    """List commits, newest first."""
-    found = ctx.engine.buckets.log(state, limit=limit, after=cursor)
-    commits = [ctx.engine.views.commit(commit) for commit in found]
-    return LogPage(commits, str(commits[-1].cid) if len(commits) == limit else None)
+    """List commits, newest first; with a path, those that changed it or anything below it."""
+    engine = ctx.engine
+    location = Location.parse(state)
+    if not location.path and not metadata:
+        found = engine.buckets.log(location.ref, limit=limit, after=cursor)
+        commits = [engine.views.commit(commit) for commit in found]
+        return LogPage(commits, str(commits[-1].cid) if len(commits) == limit else None)
+    kept: list[CommitInfo] = []
+    looked, after = 0, cursor
+    while True:
+        page = engine.histories.log(
+            location, limit=1000 if metadata else limit - len(kept), after=after, progress=_filed(ctx)
+        )
+        looked += page.scanned
+        for entry in page.commits:
+            after = entry.cid
+            if _carries(entry.metadata, metadata):
+                kept.append(engine.views.commit(entry))
+            if len(kept) == limit:
+                last = page.cursor is None and entry is page.commits[-1]
+                return LogPage(kept, None if last else str(after))
+        after = page.cursor
+        if after is None or looked >= SCAN_MAX:
+            return LogPage(kept, None if after is None else str(after))
+
+
+SCAN_MAX = 10_000
+"""Commits looked at for one page of a log chosen by path or metadata."""
+
+
+def _filed(ctx: Context) -> Callable[[int], None]:
+    return lambda done: ctx.progress(done, unit="commits", note="filing commits by path")
+
+
+def _carries(found: Mapping[str, Any] | None, wanted: Mapping[str, Any] | None) -> bool:
+    """Whether metadata holds every value that is wanted; text from a command line equals a number it spells."""
+    if not wanted:
+        return True
+    return found is not None and all(
+        key in found and (found[key] == value or str(found[key]) == value) for key, value in wanted.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class BlameInfo:
+    """One entry of a folder and the commit that changed it last.
+
+    Args:
+        path: The entry.
+        kind: ``file``, ``dir`` or ``symlink``.
+        cid: CID of its content.
+        commit: The newest commit that changed it or anything below it; None when too many were looked at to tell.
+    """
+
+    path: str
+    kind: str
+    cid: CID
+    commit: CommitInfo | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlameList:
+    """Entries of a folder by name; pass ``cursor`` to continue, None when these were the last."""
+
+    entries: list[BlameInfo]
+    cursor: str | None
+
+
+@operation("versions.blame", Mode.READ, "files:read", places=(Touch("state", READ | PAST, whole=True),))
+def versions_blame(
+    ctx: Context,
+    state: Annotated[str, Arg("folder: BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path]", positional=True)],
+    limit: Annotated[int, Arg("entries per page", minimum=1, maximum=1000, flag="n")] = 100,
+    cursor: Annotated[str | None, Arg("where to continue")] = None,
+) -> BlameList:
+    """List the entries of a folder, each with the newest commit that changed it or anything below it."""
+    found = ctx.engine.histories.blame(Location.parse(state), after=cursor, limit=limit, progress=_filed(ctx))
+    commit = ctx.engine.views.commit
+    rows = [
+        BlameInfo(each.path, each.kind, each.cid, commit(each.commit) if each.commit is not None else None)
+        for each in found.entries
+    ]
+    return BlameList(rows, found.cursor)
 
 
 @operation("versions.diff", Mode.READ, "files:read", places=(Touch("left", READ), Touch("right", READ)))

@@ -97,6 +97,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("mkdir",): Command("files.mkdir"),
     ("commit",): Command("versions.commit"),
     ("log",): Command("versions.log"),
+    ("blame",): Command("versions.blame"),
     ("status",): Command("versions.status"),
     ("diff",): Command("versions.diff"),
     ("branch",): _named("versions.branch_list", "versions.branch_create"),

@@ -45,6 +45,20 @@ def _committed(value: Any) -> list[str]:
     return [f"{said}: {value.commit}", f"root {value.root}"]
 
 
+def _blame(value: Any) -> list[str]:
+    rows = []
+    for each in value.entries:
+        name = each.path.rpartition("/")[2] + ("/" if each.kind == "dir" else "")
+        found = each.commit
+        if found is None:
+            rows.append((name, "(older)", "", "", ""))
+        else:
+            subject = "(erased)" if found.message is None else found.message.partition("\n")[0]
+            rows.append((name, f"{found.time[:19]}Z", str(found.cid)[-12:], found.author or "(erased)", subject))
+    more = [f"… continue with --cursor {value.cursor}"] if value.cursor else []
+    return (table(rows, ("NAME", "CHANGED", "COMMIT", "BY", "WHAT")) if rows else ["nothing is committed there"]) + more
+
+
 def _rebased(value: Any) -> list[str]:
     dropped = f", {value.dropped} left out" if value.dropped else ""
     said = f"{value.replayed} commits replayed{dropped}" if value.created else f"nothing to replay{dropped}"
@@ -96,6 +110,7 @@ VERSIONS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "versions.diff": _diff,
     "versions.status": _status,
     "versions.log": _log,
+    "versions.blame": _blame,
     "versions.commit": _committed,
     "versions.merge": _committed,
     "versions.revert": _committed,
