@@ -47,7 +47,21 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
     kit.ledger.publication_create("alerts")
     kit.stream.append("alerts", events=[{"rule": "r", "state": "cleared"}])
-    return {"first": first, "second": second, "dev": dev, "local": str(local), "car": str(folder / "some.car")}
+    kit.bucket.export("B", str(folder / "B.car"), since=["main"])
+    with Kit.open(folder / "elsewhere") as far:
+        far.bucket.create("far")
+        far.files.write("far:/f", text="far")
+        far.versions.commit("far", message="far")
+        far.bucket.export("far", str(folder / "far.car"))
+    return {
+        "bundle": str(folder / "far.car"),
+        "since": str(folder / "B.car"),
+        "first": first,
+        "second": second,
+        "dev": dev,
+        "local": str(local),
+        "car": str(folder / "some.car"),
+    }
 
 
 def seen(kit: Kit) -> dict[str, Any]:
@@ -73,6 +87,8 @@ Do = Callable[[Kit, dict[str, Any]], tuple[str, dict[str, Any]]]
 CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "bucket.create": lambda s: {"name": "fresh"},
     "bucket.delete": lambda s: {"name": "B", "force": True},
+    "bucket.import": lambda s: {"path": s["bundle"]},
+    "bucket.import of what came since": lambda s: {"path": s["since"], "prefix": "theirs/"},
     "bucket.set_quota": lambda s: {"name": "B", "size_bytes": 10**9, "entries": 1000},
     "car.import": lambda s: {"path": s["car"]},
     "files.append": lambda s: {"path": "B:/d/one", "text": "more"},

@@ -19,8 +19,10 @@ from ipfs_kit.errors import (
     NotFound,
     Protected,
     QuotaExceeded,
+    RefConflict,
     RuleRefused,
 )
+from ipfs_kit.ledger import Draft
 from ipfs_kit.operations.principal import Principal
 
 
@@ -38,6 +40,14 @@ def put(kit: Kit, path: str, text: str, *, at: str = "b", commit: bool = True) -
 
 def text(kit: Kit, path: str, at: str = "b") -> str:
     return kit.files.read(f"{at}:{path}").read().decode()
+
+
+def work(kit: Kit, bucket: str, name: str) -> None:
+    """A session beside the default one."""
+    engine = kit.engine
+    with engine.buckets.window():
+        draft = Draft(engine.ledger.new_op_id(), 0, "someone", "python", "test")
+        engine.ledger.submit(draft, engine.buckets.session_create(bucket, name)).result(60)
 
 
 def forked(kit: Kit) -> tuple[Any, Any]:
@@ -156,6 +166,39 @@ def test_a_branch_without_own_commits_moves_forward_by_rebase(kit: Kit) -> None:
     done = kit.versions.rebase("b", "main")
     assert (done.commit, done.created) == (head, False)
     assert kit.versions.rebase("b", "main").commit == head
+
+
+# -- concurrent sessions -------------------------------------------------------------------------------------------
+
+
+def test_a_session_with_uncommitted_changes_joins_a_branch_that_others_moved(kit: Kit) -> None:
+    put(kit, "/f", "0")
+    work(kit, "b", "work")
+    kit.files.write("b#work:/mine", text="m")
+    head = put(kit, "/theirs", "t")
+    with pytest.raises(RefConflict, match="merge it"):
+        kit.versions.commit("b#work", message="too late")
+    op = kit.call("versions.merge", bucket="b#work", source="main")
+    assert (op.value.commit, op.value.created) == (head, False)
+    assert [change.path for change in kit.versions.status("b#work").changes] == ["/mine"]
+    assert kit.versions.commit("b#work", message="in time").created
+    assert text(kit, "/theirs", "b#work") == "t"
+
+
+def test_joining_names_conflicting_paths_and_is_undone(kit: Kit) -> None:
+    first = put(kit, "/f", "0")
+    work(kit, "b", "work")
+    kit.files.write("b#work:/f", text="mine")
+    kit.files.write("b#work:/g", text="g")
+    head = put(kit, "/f", "theirs")
+    with pytest.raises(MergeConflict) as caught:
+        kit.versions.merge("b#work", "main")
+    assert caught.value.details["paths"] == ["/f"]
+    op = kit.call("versions.merge", bucket="b#work", source="main", strategy="ours").index
+    assert kit.versions.status("b#work").head == head
+    kit.versions.undo(str(op))
+    assert kit.versions.status("b#work").head == first
+    assert (text(kit, "/f", "b#work"), text(kit, "/g", "b#work")) == ("mine", "g")
 
 
 # -- quota ---------------------------------------------------------------------------------------------------------

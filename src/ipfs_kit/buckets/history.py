@@ -9,11 +9,12 @@ from typing import Any, NamedTuple
 from ipfs_kit.buckets import commits, merge
 from ipfs_kit.buckets.base import Decision, forget
 from ipfs_kit.buckets.configure import SettingsOps
-from ipfs_kit.buckets.model import Applied
+from ipfs_kit.buckets.model import Applied, Committed
 from ipfs_kit.buckets.paths import Ref
+from ipfs_kit.buckets.refs import branch_ref
 from ipfs_kit.buckets.resolving import same_state
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space
-from ipfs_kit.buckets.tree import Step
+from ipfs_kit.buckets.tree import Step, Tree
 from ipfs_kit.buckets.versions import Moving
 from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace, state_at, unpack_steps
 from ipfs_kit.durable.state import Tx
@@ -49,10 +50,11 @@ class HistoryOps(SettingsOps):
         """Merge another state's commit into a session and its branch. Value: :class:`Committed`.
 
         Nothing to merge changes nothing; a session without own commits is moved forward; else a commit with two
-        parents is made.
+        parents is made. Where others moved the session's own branch, merging that branch brings the session there with
+        its uncommitted changes on top, and makes no commit.
 
         Args:
-            ref: A live session without uncommitted changes.
+            ref: A live session; without uncommitted changes unless the source is its own branch.
             source: Branch, tag or commit of the same bucket.
             message: Message of the merge commit.
             author: Surrogate id; empty means the key ring's own ``local``.
@@ -65,10 +67,14 @@ class HistoryOps(SettingsOps):
         workspace = self.live_ref(ref)
         snapshot = workspace.flushed()
         space, head = workspace.space, snapshot.head
-        self._require_clean(space, snapshot)
         other, theirs = self.commit_of(Ref.parse(f"{space.name}@{source}"))
         if other is not space:
             raise RefNotFound(f"{source} is no commit of bucket {space.name!r}")
+        tip = self._ref_at(space.row, branch_ref(head.branch), None)
+        behind = theirs == tip != head.base
+        if behind and (head.base is None or commits.is_ancestor(space.get, head.base, theirs)):
+            return self._follow(workspace, snapshot, theirs, strategy)
+        self._require_clean(space, snapshot)
         if head.base is not None and commits.is_ancestor(space.get, theirs, head.base):
             return self._nothing(workspace, head, snapshot.root)
         if head.base is None or commits.is_ancestor(space.get, head.base, theirs):
@@ -83,6 +89,23 @@ class HistoryOps(SettingsOps):
         commit = self.write_commit(space, root, (head.base, theirs), text, author, None)
         moving = Moving("merge", merge=True, settings=settings.op_index)
         return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
+
+    def _follow(self, workspace: Workspace, snapshot: Snapshot, theirs: CID, strategy: str | None) -> Effect:
+        """Bring a session to where others moved its branch; what is uncommitted stays so, on top."""
+        space, head = workspace.space, snapshot.head
+        target = self.commit_root(space, theirs)
+        base = self._base_root(space, head)
+        root = merge.merge_trees(space.view, space.put, base, snapshot.root, target, strategy=strategy).require()
+
+        def decide(tree: Tree) -> Decision:
+            if workspace.seq != snapshot.seq or workspace.now_head() != head:
+                raise Stale("the session changed meanwhile")
+            now = tree.flush()
+            steps = () if same_state(now, root) else (Step((), now, root),)
+            value = Committed(space.name, head.branch, theirs, root.cid, False)
+            return Decision(steps, value, head.base, theirs, Head(head.branch, theirs, head.merging))
+
+        return self.effect(workspace, space.name, decide)
 
     def revert(
         self, ref: str | Ref, commit: str, message: str | None = None, *, author: str = "", override: bool = False

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from ipfs_kit.buckets import guards
 from ipfs_kit.buckets.base import metadata_bytes, page_limit
+from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import BucketInfo, BucketKind, BucketStructure, BucketType
 from ipfs_kit.buckets.paths import check_bucket_name, check_ref_name, check_session_name
 from ipfs_kit.buckets.refs import BRANCHES, branch_ref
@@ -88,32 +90,38 @@ class LifecycleOps(VersionOps):
         def run(tx: Tx) -> Outcome:
             if tx.execute("SELECT 1 FROM buckets WHERE name=? AND dropped_op IS NULL", (name,)):
                 raise AlreadyExists(f"bucket {name!r} exists; choose another name", bucket=name)
-            index = op_index_of(tx)
-            tx.execute(
-                "INSERT INTO buckets(uid, name, type, structure, kind, profile, domain, metadata, created_ns, created_op) "
-                "VALUES(?,?,?,?,?,?,?,?,?,?)",
-                (
-                    row.uid,
-                    name,
-                    row.type.value,
-                    row.structure.value,
-                    row.kind.value,
-                    row.profile,
-                    row.domain,
-                    metadata_bytes(row.metadata),
-                    row.created_ns,
-                    index,
-                ),
-            )
-            ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
             self.retain(tx, space, [root.cid])
-            start = pack_root(root), Head(DEFAULT_BRANCH, None)
-            session = self._insert_session(tx, ident, DEFAULT_SESSION, space, *start, index)
-            made = [name, row.type.value, row.structure.value, row.kind.value, row.profile, row.domain]
-            effect = ["create", ident, row.uid, [*session], [*made, metadata_bytes(row.metadata), row.created_ns]]
+            _, effect = self.insert_bucket(tx, row, space, root, Head(DEFAULT_BRANCH, None))
             return Outcome(value=_fresh(row, root.cid), effect=effect, after=root.cid, target=name)
 
         return run
+
+    def insert_bucket(
+        self, tx: Tx, row: BucketRow, space: Space, root: Item, head: Head
+    ) -> tuple[BucketRow, list[Any]]:
+        """Insert a bucket and its default workspace.
+
+        Args:
+            tx: The transaction.
+            row: The bucket, without an id.
+            space: Seals what is sealed.
+            root: State of the workspace, its blocks stored.
+            head: What the workspace builds on.
+
+        Returns:
+            The row with its id, and the effect for the op's record.
+        """
+        index = op_index_of(tx)
+        made = (row.name, row.type.value, row.structure.value, row.kind.value, row.profile, row.domain)
+        values = (*made, metadata_bytes(row.metadata), row.created_ns)
+        tx.execute(
+            "INSERT INTO buckets(uid, name, type, structure, kind, profile, domain, metadata, created_ns, created_op) "
+            "VALUES(?,?,?,?,?,?,?,?,?,?)",
+            (row.uid, *values, index),
+        )
+        ident = tx.execute("SELECT id FROM buckets WHERE uid=?", (row.uid,))[0][0]
+        session = self._insert_session(tx, ident, DEFAULT_SESSION, space, pack_root(root), head, index)
+        return replace(row, id=ident, created_op=index), ["create", ident, row.uid, [*session], [*values]]
 
     def delete(self, name: str, *, force: bool = False) -> Effect:
         """Drop a bucket with its sessions and refs; it stays readable at ``@op:N`` before, within the horizon.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.audit_watch import AlertCheck, Detection, RuleChange, RuleList
     from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
+    from ipfs_kit.operations.toolsets.bucket_bundle import BundleImportInfo, BundleInfo
     from ipfs_kit.operations.toolsets.bucket_settings import BucketStatus, QuotaInfo
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
@@ -474,6 +475,37 @@ class Bucket(Namespace):
             entries: Most files and links; no limit when left out.
         """
         found: QuotaInfo = self._call("bucket.set_quota", {"name": name, "size_bytes": size_bytes, "entries": entries})
+        return found
+
+    def export(
+        self, name: str, output: str, *, refs: builtins.list[str] | None = None, since: builtins.list[str] | None = None
+    ) -> BundleInfo:
+        """Write a bucket with all its commits, branches and tags to one CAR file; sealed buckets are refused.
+
+        Args:
+            name: The bucket's name.
+            output: CAR file to write; it must not exist yet.
+            refs: Branches and tags to take; all when left out.
+            since: Branches, tags or commits the receiver has: leave out what they hold.
+        """
+        found: BundleInfo = self._call("bucket.export", {"name": name, "output": output, "refs": refs, "since": since})
+        return found
+
+    def import_(
+        self, path: str, *, name: str | None = None, expect: CID | None = None, prefix: str = "", override: bool = False
+    ) -> BundleImportInfo:
+        """Take over a bucket with its history: every block, commit and tree is checked before anything is stored.
+
+        Args:
+            path: CAR file of bucket.export.
+            name: Name of the new bucket; the one it had when left out.
+            expect: Root the file must have, as the export told it.
+            prefix: Put before its branches and tags, such as theirs/.
+            override: Also move protected branches; needs the scope bucket:admin.
+        """
+        found: BundleImportInfo = self._call(
+            "bucket.import", {"path": path, "name": name, "expect": expect, "prefix": prefix, "override": override}
+        )
         return found
 
 

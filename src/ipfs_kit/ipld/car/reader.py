@@ -132,6 +132,11 @@ class CarReader:
         self.roots: list[CID] = decode_header(body, budgets)
         """The roots the header names; nothing says that their blocks are in the file."""
 
+    @property
+    def offset(self) -> int:
+        """Bytes of the stream before the next section: just after a block was given, where it ends."""
+        return self._source.offset
+
     def _header_body(self) -> bytes:
         size = self._source.varint()
         if size is None:

@@ -85,6 +85,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bucket", "rm"): Command("bucket.delete"),
     ("bucket", "erase"): Command("bucket.erase"),
     ("bucket", "status"): Command("bucket.status"),
+    ("bucket", "export"): Command("bucket.export"),
+    ("bucket", "import"): Command("bucket.import"),
     ("bucket", "quota"): Command("bucket.set_quota"),
     ("put",): Command("files.put"),
     ("write",): Command("files.write"),

@@ -65,6 +65,10 @@ def _rebased(value: Any) -> list[str]:
     return [f"{value.branch} is at {value.commit}: {said}", f"root {value.root}"]
 
 
+def _merged(value: Any) -> list[str]:
+    return _committed(value) if value.created else _moved(value)
+
+
 def _moved(value: Any) -> list[str]:
     return [f"{value.branch} is at {value.commit}", f"root {value.root}"]
 
@@ -105,14 +109,31 @@ def _bucket_status(value: Any) -> list[str]:
     return table(rows)
 
 
+def _exported(value: Any) -> list[str]:
+    since = f", after {len(value.since)} commits the receiver has" if value.since else ""
+    return [
+        f"{value.bucket}: {value.commits} commits, {value.blocks} blocks, {human_size(value.size)}{since}",
+        f"refs {' '.join(value.refs)}",
+        f"root {value.cid}",
+    ]
+
+
+def _imported(value: Any) -> list[str]:
+    what = "made" if value.created else "brought forward" if value.refs else "already there"
+    moved = [f"refs {' '.join(name.partition('/')[2] for name in value.refs)}"] if value.refs else []
+    return [f"{value.bucket}: {what}, {value.commits} commits and {value.blocks} blocks checked", *moved]
+
+
 VERSIONS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "bucket.status": _bucket_status,
+    "bucket.export": _exported,
+    "bucket.import": _imported,
     "versions.diff": _diff,
     "versions.status": _status,
     "versions.log": _log,
     "versions.blame": _blame,
     "versions.commit": _committed,
-    "versions.merge": _committed,
+    "versions.merge": _merged,
     "versions.revert": _committed,
     "versions.cherry_pick": _committed,
     "versions.reset": _moved,
