@@ -118,6 +118,7 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "versions.rule_delete": lambda s: {"bucket": "B", "name": "none"},
     "versions.rule_set": lambda s: {"bucket": "B", "name": "small", "max_bytes": 10**6},
     "versions.unprotect": lambda s: {"bucket": "B", "branch": "release-*"},
+    "versions.snapshot": lambda s: {"folder": s["local"], "bucket": "B"},
     "versions.restore": lambda s: {"path": "B:/d/one", "source": str(s["first"])},
     "versions.revert": lambda s: {"bucket": "B", "commit": str(s["second"])},
     "versions.tag_create": lambda s: {"bucket": "B", "name": "v2"},

@@ -252,10 +252,87 @@ class _Exporter:
         if self._progress is not None:
             self._progress(self.report.files, self.report.bytes)
 
+    def report_problem(self, path: Path, error: OSError) -> None:
+        """Note what the file system refused."""
+        self._problem(path, _REASONS.get(error.errno or 0, "unwritable"), error.strerror or str(error))
+
     def _problem(self, path: Path, reason: str, detail: str) -> None:
         self.report.problems_count += 1
         if len(self.report.problems) < PROBLEMS_MAX:
             self.report.problems.append(Problem(format_path(path), reason, detail))
+
+
+class Writer:
+    """Changes single paths of a folder on disk, never outside it; use it as a context manager.
+
+    Args:
+        folder: The folder; the path itself is the caller's and may lead through links.
+        view: The bucket's.
+        progress: Called with files and bytes written so far.
+
+    Raises:
+        StorageFailed: the folder cannot be opened.
+    """
+
+    def __init__(self, folder: str, view: View, progress: Callable[[int, int], object]) -> None:
+        try:
+            self._top = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise StorageFailed(
+                f"{folder!a} cannot be written: {exc.strerror}; name a folder you may write to"
+            ) from exc
+        self._exporter = _Exporter(view, True, True, progress)
+        self.report = self._exporter.report
+        self.removed = 0
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            if exc[0] is None:
+                self._exporter.make_links(self._top)
+        finally:
+            os.close(self._top)
+
+    def remove(self, path: Path, is_dir: bool) -> None:
+        """Remove a file, a link or an empty folder; a folder that still holds something stays and is reported."""
+        try:
+            parent = self._parent(path)
+            try:
+                if is_dir:
+                    os.rmdir(path[-1], dir_fd=parent)
+                else:
+                    os.unlink(path[-1], dir_fd=parent)
+                self.removed += 1
+            finally:
+                os.close(parent)
+        except OSError as exc:
+            self._exporter.report_problem(path, exc)
+
+    def write(self, path: Path, item: Item) -> None:
+        """Write a file, a folder with all in it, or (at the end) a link."""
+        try:
+            check_component(path[-1])
+            parent = self._parent(path)
+            try:
+                self._exporter.entry(parent, path[:-1], path[-1], item)
+            finally:
+                os.close(parent)
+        except OSError as exc:
+            self._exporter.report_problem(path, exc)
+
+    def _parent(self, path: Path) -> int:
+        opened = os.dup(self._top)
+        try:
+            for name in path[:-1]:
+                below = os.open(name, _FOLDER, dir_fd=opened)
+                os.close(opened)
+                opened = below
+        except OSError:
+            os.close(opened)
+            raise
+        return opened
 
 
 _REASONS = {

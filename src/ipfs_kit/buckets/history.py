@@ -76,25 +76,25 @@ class HistoryOps(SettingsOps):
             return self._follow(workspace, snapshot, theirs, strategy)
         self._require_clean(space, snapshot)
         if head.base is not None and commits.is_ancestor(space.get, theirs, head.base):
-            return self._nothing(workspace, head, snapshot.root)
+            return self.nothing(workspace, head, snapshot.root)
         if head.base is None or commits.is_ancestor(space.get, head.base, theirs):
             root, commit = self.commit_root(space, theirs), theirs
             settings = self.admit(space, head, snapshot.root, root)
             moving = Moving("merge", merge=True, settings=settings.op_index)
-            return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
+            return self.move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
         result, _ = merge.merge_commits(space.profile, space.get, space.put, head.base, theirs, strategy=strategy)
         root = result.require()
         settings = self.admit(space, head, snapshot.root, root)
         text = message if message is not None else f"Merge {source} into {head.branch}"
         commit = self.write_commit(space, root, (head.base, theirs), text, author, None)
         moving = Moving("merge", merge=True, settings=settings.op_index)
-        return self._move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
+        return self.move_branch(workspace, snapshot, commit, root, Head(head.branch, commit), moving)
 
     def _follow(self, workspace: Workspace, snapshot: Snapshot, theirs: CID, strategy: str | None) -> Effect:
         """Bring a session to where others moved its branch; what is uncommitted stays so, on top."""
         space, head = workspace.space, snapshot.head
         target = self.commit_root(space, theirs)
-        base = self._base_root(space, head)
+        base = self.base_root(space, head)
         root = merge.merge_trees(space.view, space.put, base, snapshot.root, target, strategy=strategy).require()
 
         def decide(tree: Tree) -> Decision:
@@ -136,12 +136,12 @@ class HistoryOps(SettingsOps):
         result = merge.merge_trees(space.view, space.put, after, snapshot.root, before)
         root = result.require()
         if same_state(root, snapshot.root):
-            return self._nothing(workspace, head, root)
+            return self.nothing(workspace, head, root)
         text = message if message is not None else f"Revert {found}"
         settings = self.admit(space, head, snapshot.root, root)
         cid = self.write_commit(space, root, (head.base,), text, author, {"reverts": str(found)})
         moving = Moving("revert", override=override, settings=settings.op_index)
-        return self._move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
+        return self.move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
 
     # -- undo -----------------------------------------------------------------------------------------------------
 

@@ -86,13 +86,14 @@ class ResolveOps(ReadOps):
 
     def is_clean(self, space: Space, root: Item, head: Head) -> bool:
         """Whether a session's state is that of its commit."""
-        return head.merging is None and same_state(self._base_root(space, head), root)
+        return head.merging is None and same_state(self.base_root(space, head), root)
 
     def _require_clean(self, space: Space, snapshot: Snapshot) -> None:
         if not self.is_clean(space, snapshot.root, snapshot.head):
             raise Conflict("the session has uncommitted changes; commit them, or pass force to discard them")
 
-    def _base_root(self, space: Space, head: Head) -> Item:
+    def base_root(self, space: Space, head: Head) -> Item:
+        """Root of the commit a session builds on; an empty folder before the first."""
         if head.base is None:
             return space.view.empty(space.keep)
         return self.commit_root(space, head.base)

@@ -92,14 +92,14 @@ class RewriteOps(HistoryOps):
         record = commits.load(space.get, found)
         root = self._carried(space, record, snapshot.root, strategy).require()
         if same_state(root, snapshot.root):
-            return self._nothing(workspace, head, root)
+            return self.nothing(workspace, head, root)
         settings = self.admit(space, head, snapshot.root, root)
         text = message if message is not None else self._message(record) or f"Pick {found}"
         parents = (head.base,) if head.base is not None else ()
         kept = {**(self._kept(record) or {}), "cherry_picked": str(found)}
         cid = self.write_commit(space, root, parents, text, author, kept)
         moving = Moving("cherry_pick", override=override, settings=settings.op_index)
-        return self._move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
+        return self.move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
 
     def reset(self, ref: str | Ref, target: str, *, hard: bool = False, override: bool = False) -> Effect:
         """Make the session's branch name another commit. Value: :class:`Committed`.
@@ -122,7 +122,7 @@ class RewriteOps(HistoryOps):
         _, found = self.commit_of(Ref.parse(f"{space.name}@{target}"))
         root = self.commit_root(space, found) if hard else snapshot.root
         moving = Moving("reset", keep=not hard, override=override)
-        return self._move_branch(workspace, snapshot, found, root, Head(head.branch, found), moving)
+        return self.move_branch(workspace, snapshot, found, root, Head(head.branch, found), moving)
 
     def rebase(
         self, ref: str | Ref, onto: str, *, author: str = "", strategy: str | None = None, override: bool = False
@@ -156,7 +156,7 @@ class RewriteOps(HistoryOps):
         done = self._replayed(space, own, target, author, strategy)
         settings = self.admit(space, head, snapshot.root, done.root)
         moving = Moving("rebase", override=override, settings=settings.op_index)
-        effect = self._move_branch(workspace, snapshot, done.head, done.root, Head(head.branch, done.head), moving)
+        effect = self.move_branch(workspace, snapshot, done.head, done.root, Head(head.branch, done.head), moving)
 
         def run(tx: Tx) -> Outcome:
             outcome = effect(tx)

@@ -123,6 +123,10 @@ class Space:
         self.blocks.put(cid, data, verify=False)
         return cid
 
+    def address(self, cid: CID, data: bytes) -> CID:
+        """The CID a block would be linked by, storing nothing."""
+        return cid if self._sealed is None else self._sealed.address(cid, data)
+
     def hold(self, cid: CID, data: bytes) -> CID:
         """Keep a block of a working tree in memory until :meth:`persist` finds that something durable will name it."""
         if self._sealed is not None:

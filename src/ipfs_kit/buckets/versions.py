@@ -92,7 +92,7 @@ class VersionOps(ResolveOps):
         workspace = self.live_ref(ref)
         snapshot = workspace.flushed()
         space, head = workspace.space, snapshot.head
-        base = self._base_root(space, head)
+        base = self.base_root(space, head)
         changes, truncated = self._changes(space, base, snapshot.root, limit)
         return Status(
             space.name,
@@ -174,14 +174,14 @@ class VersionOps(ResolveOps):
         workspace = self.live_ref(ref)
         snapshot = workspace.flushed()
         space, head = workspace.space, snapshot.head
-        base = self._base_root(space, head)
+        base = self.base_root(space, head)
         if head.merging is None and same_state(base, snapshot.root):
-            return self._nothing(workspace, head, snapshot.root)
+            return self.nothing(workspace, head, snapshot.root)
         settings = self.admit(space, head, base, snapshot.root)
         parents = tuple(cid for cid in (head.base, head.merging) if cid is not None)
         cid = self.write_commit(space, snapshot.root, parents, message, author, metadata)
         moving = Moving("commit", keep=True, override=override, settings=settings.op_index)
-        return self._move_branch(workspace, snapshot, cid, snapshot.root, Head(head.branch, cid), moving)
+        return self.move_branch(workspace, snapshot, cid, snapshot.root, Head(head.branch, cid), moving)
 
     def admit(self, space: Space, head: Head, before: Item, after: Item) -> Settings:
         """Ask quota, rules and hooks whether a branch may take a state, before anything of a commit is written.
@@ -238,7 +238,8 @@ class VersionOps(ResolveOps):
         cid, data = commit.encode()
         return space.put(cid, data)
 
-    def _nothing(self, workspace: Workspace, head: Head, root: Item) -> Effect:
+    def nothing(self, workspace: Workspace, head: Head, root: Item) -> Effect:
+        """An effect that changes nothing. Value: :class:`Committed` with ``created`` off."""
         value = Committed(workspace.space.name, head.branch, head.base, root.cid, False)
 
         def run(tx: Tx) -> Outcome:
@@ -248,7 +249,7 @@ class VersionOps(ResolveOps):
 
         return run
 
-    def _move_branch(
+    def move_branch(
         self,
         workspace: Workspace,
         snapshot: Snapshot,
@@ -468,7 +469,7 @@ class VersionOps(ResolveOps):
         if value is not None and value.commit is not None:
             root, head = self.commit_root(space, value.commit), Head(target, value.commit)
         elif target == DEFAULT_BRANCH and snapshot.head.branch == target:
-            root, head = self._base_root(space, snapshot.head), snapshot.head
+            root, head = self.base_root(space, snapshot.head), snapshot.head
         else:
             _, root = self.fixed(Ref.parse(f"{space.name}@{target}"))
             head = Head(snapshot.head.branch, snapshot.head.base)
@@ -506,7 +507,7 @@ class VersionOps(ResolveOps):
         if item is None:
             # What is not there in that state cannot be restored; removing it is rm's business.
             self._absent(location, source)
-        committed = space.view.lookup(self._base_root(space, workspace.head()), path)
+        committed = space.view.lookup(self.base_root(space, workspace.head()), path)
 
         def decide(tree: Tree) -> Decision:
             now = tree.lookup(path)

@@ -27,6 +27,7 @@ from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 
 if TYPE_CHECKING:
+    from ipfs_kit.buckets.folder_tracker import FolderTracker
     from ipfs_kit.buckets.path_history import PathHistories
     from ipfs_kit.ledger.erasure import Erasure
     from ipfs_kit.ledger.published.importing import Imports
@@ -226,6 +227,13 @@ class Engine:
         from ipfs_kit.buckets.path_history import PathHistories
 
         return PathHistories(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
+
+    @cached_property
+    def folders(self) -> FolderTracker:
+        """Folders outside, tracked in buckets."""
+        from ipfs_kit.buckets.folder_tracker import FolderTracker
+
+        return FolderTracker(self.path, self.buckets, self.state.lock_timeout_s)
 
     @cached_property
     def erasure(self) -> Erasure:

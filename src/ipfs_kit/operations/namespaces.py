@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.telemetry_otlp import OtlpSent
     from ipfs_kit.operations.toolsets.telemetry_shown import PrometheusText
     from ipfs_kit.operations.toolsets.versions import BlameList, DiffInfo, LogPage, RefInfo, RefList
+    from ipfs_kit.operations.toolsets.versions_folders import FolderRestored, FolderStatus, SnapshotInfo
     from ipfs_kit.operations.toolsets.versions_rules import CommitRules, ProtectionList
     from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
@@ -1035,6 +1036,74 @@ class Versions(Namespace):
             bucket: The bucket.
         """
         found: CommitRules = self._call("versions.rule_list", {"bucket": bucket})
+        return found
+
+    def snapshot(
+        self,
+        folder: str,
+        bucket: str,
+        *,
+        message: str = "",
+        metadata: dict[str, Any] | None = None,
+        force: bool = False,
+        ignore: list[str] | None = None,
+        override: bool = False,
+    ) -> SnapshotInfo:
+        """Make a local folder the bucket's next version; reads only files that may have changed since the last time.
+
+        Args:
+            folder: Local folder.
+            bucket: The bucket, or BUCKET#session.
+            message: What was done and why.
+            metadata: Values kept with the commit.
+            force: Make a version also when nothing changed.
+            ignore: Patterns to leave out, in gitignore form.
+            override: Also where the branch is protected; needs the scope bucket:admin.
+        """
+        found: SnapshotInfo = self._call(
+            "versions.snapshot",
+            {
+                "folder": folder,
+                "bucket": bucket,
+                "message": message,
+                "metadata": metadata,
+                "force": force,
+                "ignore": ignore,
+                "override": override,
+            },
+        )
+        return found
+
+    def folder_status(
+        self, folder: str, state: str, *, limit: int = 1000, ignore: list[str] | None = None
+    ) -> FolderStatus:
+        """Compare a local folder with a version, by default the last; stores nothing.
+
+        Args:
+            folder: Local folder.
+            state: BUCKET[@branch|@tag|@commit|@op:N|@time:T].
+            limit: Most changes listed.
+            ignore: Patterns to leave out, in gitignore form.
+        """
+        found: FolderStatus = self._call(
+            "versions.folder_status", {"folder": folder, "state": state, "limit": limit, "ignore": ignore}
+        )
+        return found
+
+    def folder_restore(
+        self, folder: str, state: str, *, force: bool = False, ignore: list[str] | None = None
+    ) -> FolderRestored:
+        """Make a local folder hold what a version holds, writing and removing only what differs.
+
+        Args:
+            folder: Local folder.
+            state: BUCKET[@branch|@tag|@commit|@op:N|@time:T].
+            force: Discard what the folder holds and no version does.
+            ignore: Patterns to leave out, in gitignore form.
+        """
+        found: FolderRestored = self._call(
+            "versions.folder_restore", {"folder": folder, "state": state, "force": force, "ignore": ignore}
+        )
         return found
 
 

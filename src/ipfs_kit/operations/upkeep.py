@@ -66,6 +66,7 @@ class Upkeep:
             self._engine.indexes.sweep()
             self._engine.observed.sweep()
             self._engine.histories.sweep()
+            self._engine.folders.sweep()
             self._engine.keep_reserve()
         return GcInfo(
             dry_run,

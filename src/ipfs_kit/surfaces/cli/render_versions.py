@@ -109,6 +109,28 @@ def _bucket_status(value: Any) -> list[str]:
     return table(rows)
 
 
+def _problems(value: Any) -> list[str]:
+    lines = [f"not read: {each.path}: {each.detail}" for each in value.problems[:20]]
+    left = value.problems_count - len(lines)
+    return lines + ([f"… and {left} more"] if left > 0 else [])
+
+
+def _snapshot(value: Any) -> list[str]:
+    what = f"version {value.commit} on {value.branch}" if value.created else f"nothing changed since {value.commit}"
+    read = f"{value.changed} paths changed; read {value.read} of {value.files} files, {human_size(value.read_bytes)}"
+    return [what, f"root {value.root}", read, *_problems(value)]
+
+
+def _folder_status(value: Any) -> list[str]:
+    lines = _changes(value.changes, value.truncated) or ["nothing changed"]
+    return [*lines, f"read {value.read} of {value.files} files", *_problems(value)]
+
+
+def _folder_restored(value: Any) -> list[str]:
+    done = f"{value.folder} holds {value.state}: {value.changed} paths differed, {value.files} files written"
+    return [done, f"root {value.root}", *_problems(value)]
+
+
 def _exported(value: Any) -> list[str]:
     since = f", after {len(value.since)} commits the receiver has" if value.since else ""
     return [
@@ -144,6 +166,9 @@ VERSIONS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "versions.rule_set": _rules,
     "versions.rule_delete": _rules,
     "versions.rule_list": _rules,
+    "versions.snapshot": _snapshot,
+    "versions.folder_status": _folder_status,
+    "versions.folder_restore": _folder_restored,
     "versions.branch_list": _refs,
     "versions.tag_list": _refs,
 }
