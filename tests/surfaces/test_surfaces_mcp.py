@@ -57,6 +57,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
     commit = str(kit.versions.log("docs").commits[0].cid)
     cid = str(kit.files.stat("docs:/a.txt").cid)
     proof = kit.ledger.prove("0").proof
+    share = kit.versions.share("docs:/a.txt").link
     lone = str(kit.block.put(b"lone").cid)
     kit.bucket.create("spare")
     kit.bucket.create("secret", kind="sealed")
@@ -117,6 +118,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "versions_commit": {"bucket": "docs", "message": "m"},
         "versions_log": {"state": "docs"},
         "versions_blame": {"state": "docs:/"},
+        "versions_share": {"state": "docs:/a.txt"},
+        "versions_check_share": {"share": share},
         "versions_diff": {"left": "docs"},
         "versions_branch_create": {"bucket": "docs", "name": "dev"},
         "versions_branch_list": {"bucket": "docs"},

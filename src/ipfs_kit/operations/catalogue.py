@@ -41,7 +41,7 @@ TOOLSETS = (
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
     "bucket": ("bucket", "bucket_settings", "bucket_bundle"),
-    "versions": ("versions", "versions_rewrite", "versions_rules", "versions_folders"),
+    "versions": ("versions", "versions_rewrite", "versions_rules", "versions_folders", "versions_share"),
     "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),

@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.versions import BlameList, DiffInfo, LogPage, RefInfo, RefList
     from ipfs_kit.operations.toolsets.versions_folders import FolderRestored, FolderStatus, SnapshotInfo
     from ipfs_kit.operations.toolsets.versions_rules import CommitRules, ProtectionList
+    from ipfs_kit.operations.toolsets.versions_share import ShareCheck, ShareInfo
     from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
 
@@ -1104,6 +1105,25 @@ class Versions(Namespace):
         found: FolderRestored = self._call(
             "versions.folder_restore", {"folder": folder, "state": state, "force": force, "ignore": ignore}
         )
+        return found
+
+    def share(self, state: str) -> ShareInfo:
+        """Make a self-contained link to one entry of a version: its CID, its commit, and the log's proof of that commit.
+
+        Args:
+            state: What to share: BUCKET[@branch|@tag|@commit|@op:N|@time:T][:/path].
+        """
+        found: ShareInfo = self._call("versions.share", {"state": state})
+        return found
+
+    def check_share(self, share: str, *, vkey: str | None = None) -> ShareCheck:
+        """Check a share: the proof of its op, the commit that op made, and the way from that commit to the CID.
+
+        Args:
+            share: The link, or the text of the file.
+            vkey: Verifier key of the log that signed; this store's own when left out.
+        """
+        found: ShareCheck = self._call("versions.check_share", {"share": share, "vkey": vkey})
         return found
 
 

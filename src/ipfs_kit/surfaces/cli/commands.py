@@ -113,6 +113,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("checkout",): Command("versions.checkout"),
     ("merge",): Command("versions.merge"),
     ("revert",): Command("versions.revert"),
+    ("share",): Command("versions.share"),
+    ("check-share",): Command("versions.check_share"),
     ("folder", "snapshot"): Command("versions.snapshot"),
     ("folder", "status"): Command("versions.folder_status"),
     ("folder", "restore"): Command("versions.folder_restore"),

@@ -131,6 +131,18 @@ def _folder_restored(value: Any) -> list[str]:
     return [done, f"root {value.root}", *_problems(value)]
 
 
+def _share(value: Any) -> list[str]:
+    # A share too long for a link is the file itself.
+    return [value.link] if value.link is not None else [value.text]
+
+
+def _share_check(value: Any) -> list[str]:
+    return [
+        f"verified: {value.path} of version {value.commit} is {value.cid}",
+        f"made by {value.op} of {value.origin}",
+    ]
+
+
 def _exported(value: Any) -> list[str]:
     since = f", after {len(value.since)} commits the receiver has" if value.since else ""
     return [
@@ -166,6 +178,8 @@ VERSIONS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "versions.rule_set": _rules,
     "versions.rule_delete": _rules,
     "versions.rule_list": _rules,
+    "versions.share": _share,
+    "versions.check_share": _share_check,
     "versions.snapshot": _snapshot,
     "versions.folder_status": _folder_status,
     "versions.folder_restore": _folder_restored,
