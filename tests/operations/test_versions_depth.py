@@ -201,6 +201,23 @@ def test_joining_names_conflicting_paths_and_is_undone(kit: Kit) -> None:
     assert (text(kit, "/f", "b#work"), text(kit, "/g", "b#work")) == ("mine", "g")
 
 
+# -- lost answers --------------------------------------------------------------------------------------------------
+
+
+def test_a_commit_whose_answer_was_lost_is_answered_again_and_made_once(tmp_path: Path) -> None:
+    arguments = {"bucket": "b", "message": "once"}
+    with Kit.open(tmp_path / "store") as kit:
+        kit.bucket.create("b")
+        kit.files.write("b:/f", text="1")
+        first = kit.call_with("versions.commit", arguments, idempotency_key="k1")
+    with Kit.open(tmp_path / "store") as kit:
+        kit.files.write("b:/f", text="2")
+        again = kit.call_with("versions.commit", arguments, idempotency_key="k1")
+        assert (again.op_id, again.value["commit"]) == (first.op_id, str(first.value.commit))
+        assert len(kit.versions.log("b").commits) == 1
+        assert [change.path for change in kit.versions.status("b").changes] == ["/f"]
+
+
 # -- quota ---------------------------------------------------------------------------------------------------------
 
 
