@@ -464,3 +464,18 @@ def test_settings_changed_twice_are_undone_in_order(kit: Kit) -> None:
     assert kit.bucket.status("b").quota_entries == 1
     assert kit.bucket.status("b").protected == ["main"]
     assert kit.store.verify().ok
+
+
+def test_a_store_of_before_settings_is_read_and_then_brought_forward(tmp_path: Path) -> None:
+    with Kit.open(tmp_path / "store") as kit:
+        kit.bucket.create("b")
+        put(kit, "/f", "1")
+        with kit.engine.state.transaction() as tx:
+            tx.execute("DROP TABLE bucket_settings")
+            tx.execute("UPDATE kit_schema SET version=2 WHERE name='buckets'")
+    with Kit.open(tmp_path / "store", read_only=True) as kit:
+        assert kit.bucket.status("b").quota_bytes is None
+        assert kit.store.verify().ok
+    with Kit.open(tmp_path / "store") as kit:
+        kit.versions.protect("b", "main")
+        assert kit.store.verify().ok

@@ -110,8 +110,15 @@ class Hooks:
         return [(name, hook) for name, only, hook in self._hooks if only is None or only == bucket]
 
 
+def settings_are_kept(query: Query) -> bool:
+    """Whether ``state.db`` has settings at all: not so where a store of before them is open for reading only."""
+    return bool(query("SELECT 1 FROM sqlite_schema WHERE name='bucket_settings'", ()))
+
+
 def settings_now(query: Query, space: Space) -> Settings:
     """The settings of a bucket as they stand; ``query`` is the transaction's inside one."""
+    if space.state.read_only and not settings_are_kept(query):
+        return Settings()
     rows = query(
         "SELECT op_index, value FROM bucket_settings WHERE bucket=? ORDER BY op_index DESC LIMIT 1", (space.row.id,)
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from ipfs_kit.buckets.guards import settings_digest
+from ipfs_kit.buckets.guards import settings_are_kept, settings_digest
 from ipfs_kit.buckets.workspace import row_digest
 from ipfs_kit.operations.replay.changes import RefMove, SessionRow, SettingsRow
 from ipfs_kit.operations.replay.findings import ReplayReport, RowFault, Unreadable
@@ -35,6 +35,7 @@ class RowsReplay:
         self._sessions: dict[tuple[int, int], tuple[int, int, bytes | None]] = {}
         self._refs: dict[tuple[int, str, int], tuple[int, RefMove]] = {}
         self._settings: dict[tuple[int, int], bytes] = {}
+        self._settings_kept = settings_are_kept(query)
 
     def apply(self, op: int, time_ns: int, change: Any) -> None:
         """Take one change of an op."""
@@ -75,7 +76,7 @@ class RowsReplay:
             ("effects", "session"),
             ("ref_effects", "bucket"),
             ("snapshots", "session"),
-            ("bucket_settings", "bucket"),
+            *((("bucket_settings", "bucket"),) if self._settings_kept else ()),
         ):
             rows = self._query(
                 f"SELECT {key}, op_index FROM {table} WHERE op_index<0 OR op_index>=? LIMIT 1000",  # noqa: S608 - constants
@@ -86,6 +87,8 @@ class RowsReplay:
                 self._report.add(RowFault.EXTRA, f"{table} {key}={ident} op_index={op}", what, None)
 
     def _compare_settings(self, start: int, stop: int) -> None:
+        if not self._settings_kept:
+            return  # made before settings were, and open for reading only
         for row in self._query(
             "SELECT bucket, op_index, time_ns, value FROM bucket_settings WHERE op_index>=? AND op_index<?",
             (start, stop),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.errors import InvalidInput, NotFound
+from ipfs_kit.errors import Denied, FormatError, InvalidInput, NotFound
 from ipfs_kit.ipld import CID, car
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
@@ -127,7 +127,6 @@ def bucket_import(
 ) -> BundleImportInfo:
     """Take over a bucket with its history: every block, commit and tree is checked before anything is stored."""
     from ipfs_kit.buckets.bundle_import import BundleImport
-    from ipfs_kit.errors import Denied
 
     if override and not ctx.principal.may(ADMIN):
         raise Denied(
@@ -152,6 +151,11 @@ def bucket_import(
             prefix=prefix,
         ) as bundle,
     ):
-        bundle.run(lambda done, note: ctx.progress(done, unit="bytes", note=note))
+        try:
+            bundle.run(lambda done, note: ctx.progress(done, unit="bytes", note=note))
+        except FormatError as exc:
+            raise FormatError(
+                f"{path} is no whole CAR of a bucket: {exc.message}. Nothing was stored; copy or export it again"
+            ) from exc
         done = ctx.commit(lambda: bundle.effect(override=override))
     return BundleImportInfo(done.bucket, done.cid, done.created, done.refs, done.commits, done.blocks, done.size)
