@@ -20,6 +20,7 @@ NAMES = (
     "bucket",
     "search",
     "filesystem",
+    "versions",
     "mcp_stdio",
     "cli",
     "follow",
