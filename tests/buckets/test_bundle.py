@@ -15,7 +15,7 @@ import pytest
 
 from ipfs_kit import Kit
 from ipfs_kit.buckets.bundle import decode_manifest
-from ipfs_kit.errors import Conflict, KitError, NotFound, RefConflict, Unsupported
+from ipfs_kit.errors import BudgetExceeded, Conflict, FormatError, KitError, NotFound, RefConflict, Unsupported
 from ipfs_kit.ipld import CID, car, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR, DAG_PB, RAW
 
@@ -254,6 +254,45 @@ def test_a_forged_car_whose_addresses_all_hold_is_refused(
     assert caught.value.kind.value != "internal"
     assert other.store.info().blocks == before
     assert other.bucket.list().buckets == []
+
+
+def test_an_index_that_could_be_walked_for_ever_is_refused_at_once(kit: Kit, other: Kit, tmp_path: Path) -> None:
+    kit.bucket.create("small")
+    kit.files.write("small:/f", text="1")
+    kit.versions.commit("small", message="one")
+    kit.bucket.export("small", str(tmp_path / "good.car"))
+    root, blocks = blocks_of(tmp_path / "good.car")
+    commit = next(cid for cid, data in blocks.items() if cid.codec == DAG_CBOR and is_commit(data))
+    below = dag_cbor.encode([1, 0, []])
+    for level in range(1, 31):
+        cid = CID.of(below, DAG_CBOR)
+        blocks[cid] = below
+        below = dag_cbor.encode([1, level, [[b"%03d" % at, cid, 1, 1, 1] for at in range(512)]])
+    blocks[CID.of(below, DAG_CBOR)] = below
+    node = dag_cbor.decode(blocks.pop(commit))
+    node["meta"] = CID.of(below, DAG_CBOR)
+    data = dag_cbor.encode(node)
+    manifest = dag_cbor.decode(blocks.pop(root))
+    manifest["refs"] = [["heads/main", CID.of(data, DAG_CBOR)]]
+    blocks[CID.of(data, DAG_CBOR)] = data
+    told = dag_cbor.encode(manifest)
+    blocks[CID.of(told, DAG_CBOR)] = told
+    with pytest.raises(FormatError, match="holds nothing"):
+        other.bucket.import_(str(write(tmp_path / "bomb.car", CID.of(told, DAG_CBOR), blocks)))
+
+
+def test_more_refs_than_one_record_tells_are_imported_in_parts(kit: Kit, other: Kit, tmp_path: Path) -> None:
+    for turn in range(120):
+        kit.versions.tag_create("b", f"t{turn}")
+    kit.bucket.export("b", str(tmp_path / "all.car"))
+    with pytest.raises(BudgetExceeded, match="in parts"):
+        other.bucket.import_(str(tmp_path / "all.car"))
+    assert other.bucket.list().buckets == []
+    kit.bucket.export("b", str(tmp_path / "some.car"), refs=["main", *(f"t{turn}" for turn in range(90))])
+    other.bucket.import_(str(tmp_path / "some.car"))
+    assert len(other.bucket.import_(str(tmp_path / "all.car")).refs) == 32
+    assert refs(other) == refs(kit)
+    assert other.store.verify().ok
 
 
 def test_blocks_that_nothing_names_are_left_behind(kit: Kit, other: Kit, tmp_path: Path) -> None:

@@ -146,6 +146,18 @@ def test_values_of_commits_are_shown_and_choose_commits(kit: Kit) -> None:
     assert len(kit.versions.log("b", metadata={"team": "red"}, cursor=page.cursor).commits) == 1
 
 
+def test_the_history_of_a_path_as_it_was_then(kit: Kit) -> None:
+    commit(kit, "/f", "1")
+    then = kit.call("versions.commit", bucket="b", message="nothing").index
+    commit(kit, "/f", "2")
+    for state in (f"b@op:{then}", f"b@main@op:{then}"):
+        assert len(kit.versions.log(f"{state}:/f").commits) == 1
+        assert [entry.commit.message for entry in kit.versions.blame(f"{state}:/").entries if entry.commit] == [
+            "/f is 1"
+        ]
+    assert len(kit.versions.log("b@time:2100-01-01T00:00:00Z:/f").commits) == 2
+
+
 def test_last_changes_are_paged_and_leave_out_what_is_uncommitted(kit: Kit) -> None:
     for name in ("c", "a", "b"):
         commit(kit, f"/{name}", "1")

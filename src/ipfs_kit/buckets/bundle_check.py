@@ -34,6 +34,11 @@ BLOCKS_MAX: Final = 50_000_000
 """Blocks of one CAR."""
 FILES_MAX: Final = 1 << 40
 """Files a tree may claim: a few folders that link each other can claim 2^60."""
+FOLDER_ENTRIES_MAX: Final = 4_000_000
+"""Entries of one folder: its entries are held at once, about 500 bytes each."""
+NODES_BASE: Final = 64
+NODES_PER_ENTRY: Final = 16
+"""Nodes read of one UnixFS folder for each entry: shards that link each other could be walked for ever."""
 _BATCH: Final = 1_000
 Get = Callable[[CID], bytes]
 Progress = Callable[[int, str], object]
@@ -209,8 +214,11 @@ class Checker:
 
     def _tree(self, commit: commits.Commit) -> None:
         root = Item(commit.root.binary, Kind.DIR, 0, 0, meta=commit.meta)
-        if entry_of(commit.root, self.get).kind is not Kind.DIR:
+        found = entry_of(commit.root, self.get)
+        if found.kind is not Kind.DIR:
             raise FormatError("a commit's root is no folder")
+        if commit.ext.keys() - {"tsize"} or commit.ext.get("tsize", found.tsize) != found.tsize:
+            raise FormatError("a commit tells another size of its root than it has")
         self._folder(root, 0)
         totals = self._view.index.totals(commit.meta) if commit.meta is not None else None
         if totals is not None and (totals.files > FILES_MAX or totals.size_bytes > DEFAULT.logical_bytes):
@@ -227,7 +235,8 @@ class Checker:
             return
         entries = dict(self._rows(item.meta))
         linked = 0
-        for _, link in Directory(self._view.profile, self.get, item.cid).iterate(None):
+        nodes = _Bounded(self.get, NODES_BASE + NODES_PER_ENTRY * len(entries))
+        for _, link in Directory(self._view.profile, nodes, item.cid).iterate(None):
             child = entries.get(link.name)
             if child is None or child.binary != link.cid.binary or child.tsize != link.tsize:
                 raise IntegrityError(f"the index of a folder does not agree with its UnixFS node at {link.name[:80]!a}")
@@ -259,10 +268,14 @@ class Checker:
         """Names and entries of an index, each node parsed as what a stranger wrote."""
         stack: list[tuple[CID, int | None]] = [(root, None)]
         last = b""
+        count = 0
         while stack:
             cid, level = stack.pop()
             node = _node(self.get(cid), level)
             rows = node[1]
+            if not rows and level is not None:
+                # Without this a few nodes that link each other could be walked for ever.
+                raise FormatError("a node of an index holds nothing")
             if node[0] > 0:
                 stack.extend((row[1], node[0] - 1) for row in reversed(rows))
                 continue
@@ -271,7 +284,24 @@ class Checker:
                 if name <= last:
                     raise FormatError("names of a folder are out of order")
                 last = name
+                count += 1
+                if count > FOLDER_ENTRIES_MAX:
+                    raise BudgetExceeded(f"a folder holds more than {FOLDER_ENTRIES_MAX} entries")
                 yield name, _item(row[1:])
+
+
+class _Bounded:
+    """A block source that gives so many blocks and no more."""
+
+    def __init__(self, get: Get, most: int) -> None:
+        self._get = get
+        self._left = most
+
+    def __call__(self, cid: CID) -> bytes:
+        self._left -= 1
+        if self._left < 0:
+            raise BudgetExceeded("a UnixFS folder takes more nodes than its entries can need")
+        return self._get(cid)
 
 
 def _node(data: bytes, level: int | None) -> tuple[int, list[Any]]:

@@ -18,14 +18,13 @@ from ipfs_kit.buckets.space import BucketRow, Space
 from ipfs_kit.buckets.workspace import DEFAULT_BRANCH, Head
 from ipfs_kit.durable import Lease, make_dirs
 from ipfs_kit.durable.state import Tx
-from ipfs_kit.errors import AlreadyExists, Conflict, NotFound, RefConflict, RefNotFound, Stale
+from ipfs_kit.errors import AlreadyExists, BudgetExceeded, Conflict, NotFound, RefConflict, RefNotFound, Stale
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID
-from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger import Effect, Outcome
 
-EFFECT_REFS_MAX: Final = 40
-"""Refs told in the record itself; more go into a block it names, as with any large effect."""
+REFS_MAX: Final = 100
+"""Refs that one import makes or moves: each is told in the op's record, which holds at most 32 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +118,7 @@ class BundleImport:
         self.cid, self.manifest = read_manifest(self._shelf, roots, self._expected)
         self._named = [(self._full(name), commit) for name, commit in self.manifest.refs]
         row = self._known()
+        self._require_few(row)
         if row is None and self.manifest.since:
             raise NotFound(
                 "the CAR holds only what came since some commits, of a bucket that is not here; import a whole export first"
@@ -156,6 +156,15 @@ class BundleImport:
         row = self._known()
         return self._update(row, override) if row is not None else self._create()
 
+    def _require_few(self, row: BucketRow | None) -> None:
+        here = dict(all_refs(self._buckets, row.uid)) if row is not None else {}
+        moving = [full for full, commit in self._named if here.get(full) != commit]
+        if len(moving) > REFS_MAX:
+            raise BudgetExceeded(
+                f"the CAR would make or move {len(moving)} branches and tags, and one import at most {REFS_MAX}: export them "
+                "in parts (refs), and import one after the other"
+            )
+
     # -- a new bucket ---------------------------------------------------------------------------------------------
 
     def _create(self) -> Effect:
@@ -184,7 +193,7 @@ class BundleImport:
                 ["branch", buckets.swap(tx, fresh, full, None, commit, override=True)] for full, commit in self._named
             ]
             value = self._value(name, True, [full for full, _ in self._named])
-            return Outcome(value, self._told(space, [effect, *moves]), after=base, target=name)
+            return Outcome(value, [effect, *moves], after=base, target=name)
 
         return run
 
@@ -226,7 +235,7 @@ class BundleImport:
                     raise Stale(f"{full} moved meanwhile")
                 moves.append(["branch", buckets.swap(tx, space, full, current, commit, override=override)])
             value = self._value(row.name, False, [full for full, _, _ in moving])
-            return Outcome(value, self._told(space, moves) if moves else None, target=row.name)
+            return Outcome(value, moves or None, target=row.name)
 
         return run
 
@@ -274,12 +283,3 @@ class BundleImport:
 
     def _value(self, bucket: str, created: bool, refs: list[str]) -> BundleImported:
         return BundleImported(bucket, self.cid, created, refs, self.commits, self._stored, self._size)
-
-    def _told(self, space: Space, effect: list[Any]) -> Any:
-        if len(effect) <= EFFECT_REFS_MAX:
-            return effect
-        data = dag_cbor.encode(effect)
-        cid = CID.of(data, DAG_CBOR)
-        space.put(cid, data)
-        space.blocks.sync()
-        return cid

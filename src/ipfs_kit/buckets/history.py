@@ -328,7 +328,8 @@ class HistoryOps(SettingsOps):
             tx.execute(
                 f"SELECT 1 FROM effects WHERE op_index>? AND session IN ({ours}) UNION ALL "  # noqa: S608 - constant text
                 "SELECT 1 FROM ref_effects WHERE op_index>? AND bucket=? AND ?=0 UNION ALL "
-                "SELECT 1 FROM sessions WHERE created_op>? AND bucket=? AND ?=0 LIMIT 1",
-                (op_index, bucket, session, session, op_index, bucket, session, op_index, bucket, session),
+                "SELECT 1 FROM sessions WHERE created_op>? AND bucket=? AND ?=0 UNION ALL "
+                "SELECT 1 FROM bucket_settings WHERE op_index>? AND bucket=? AND ?=0 LIMIT 1",
+                (op_index, bucket, session, session, *(op_index, bucket, session) * 3),
             )
         )

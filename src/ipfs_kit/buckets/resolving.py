@@ -8,7 +8,7 @@ from ipfs_kit.buckets.paths import Ref, looks_like_cid
 from ipfs_kit.buckets.reads import ReadOps
 from ipfs_kit.buckets.refs import branch_ref, tag_ref
 from ipfs_kit.buckets.space import BucketRow, Space
-from ipfs_kit.buckets.workspace import Head, Snapshot
+from ipfs_kit.buckets.workspace import DEFAULT_SESSION, Head, Snapshot, state_at
 from ipfs_kit.errors import Conflict, FormatError, InvalidCid, RefNotFound
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.unixfs import Kind
@@ -34,8 +34,11 @@ class ResolveOps(ReadOps):
         row = self.row(ref.bucket, op=ref.op)
         space = self.space(row)
         if ref.name is None:
-            workspace = self.live_ref(ref)
-            base = workspace.head().base
+            if ref.op is not None:
+                session = self.session_id(row, ref.session or DEFAULT_SESSION, op=ref.op)
+                base = state_at(space, session, ref.op).head.base
+            else:
+                base = self.live_ref(ref).head().base
             if base is None:
                 raise RefNotFound(f"bucket {ref.bucket!r} has no commit yet")
             return space, base
