@@ -222,6 +222,7 @@ class Engine:
 
         return Observed(self.path, self.ledger, self.state.lock_timeout_s)
 
+    @cached_property
     def histories(self) -> PathHistories:
         """Histories of paths in buckets."""
         from ipfs_kit.buckets.path_history import PathHistories
