@@ -68,7 +68,7 @@ class Proposal:
 
 
 Hook = Callable[[Proposal], str | None]
-"""Looks at a commit before it is made; returns why it is refused, or None."""
+"""Looks at a commit before it is made; returns why it is refused, or None. Asked again when others move the branch meanwhile."""
 
 
 class Hooks:

@@ -26,7 +26,7 @@ from ipfs_kit.buckets.space import Space
 from ipfs_kit.buckets.tree import as_folder
 from ipfs_kit.buckets.versions import LogEntry
 from ipfs_kit.durable import Lease, make_dirs, rebuildable
-from ipfs_kit.errors import IntegrityError, InvalidInput, RefNotFound
+from ipfs_kit.errors import IntegrityError, InternalError, RefNotFound
 from ipfs_kit.ipld.cid import CID
 
 SCAN_MAX: Final = 10_000
@@ -298,24 +298,30 @@ class PathHistories:
         lease = Lease(self._folder, space.row.uid)
         for anew in (False, True):
             try:
-                if os.path.exists(path) and not anew:
-                    index = PathIndex.open(path)
-                    if index.known(head) is not None:
-                        return index
-                    index.close()
+                whole = None if anew else PathIndex.open_whole(path)
+                if whole is not None:
+                    if whole.known(head) is not None:
+                        return whole
+                    whole.close()
                 lease.acquire(self._timeout_s)
                 try:
                     if anew:
                         rebuildable.discard(path)
-                    index = PathIndex.open(path)
-                    index.bring_to(head, space.get, space.view, space.view.empty(space.keep), progress)
-                    return index
+                    return self._forward(PathIndex.open(path), space, head, progress)
                 finally:
                     lease.release()
             except IntegrityError:
                 if anew:
                     raise
-        raise InvalidInput("unreachable: the second try returns or raises")
+        raise InternalError("the second try returns or raises")
+
+    def _forward(self, index: PathIndex, space: Space, head: CID, progress: Callable[[int], object]) -> PathIndex:
+        try:
+            index.bring_to(head, space.get, space.view, space.view.empty(space.keep), progress)
+        except BaseException:
+            index.close()
+            raise
+        return index
 
     def _head(self, location: Location) -> tuple[Space, CID | None]:
         ref = location.ref

@@ -10,6 +10,7 @@ each the first parent of the next, joined by edges where histories part or meet.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable, Iterator
 from heapq import merge as merge_sorted
 from typing import Any, Final, NamedTuple
@@ -66,6 +67,18 @@ class PathIndex:
     def __init__(self, path: str, connection: apsw.Connection) -> None:
         self._path = path
         self._db = connection
+
+    @classmethod
+    def open_whole(cls, path: str) -> PathIndex | None:
+        """Open a file that is there, without the lease; None when it is not, or is just being made."""
+        if not os.path.exists(path):
+            return None
+        with rebuildable.errors_of(path):
+            connection = rebuildable.connect(path)
+            if connection.pragma("user_version") == FORMAT:
+                return cls(path, connection)
+            connection.close()
+        return None
 
     @classmethod
     def open(cls, path: str) -> PathIndex:
