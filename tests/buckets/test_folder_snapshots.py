@@ -171,6 +171,13 @@ def test_a_snapshot_is_refused_where_it_cannot_be_right(kit: Kit, folder: Path, 
     with pytest.raises(QuotaExceeded):
         kit.versions.snapshot(str(folder), "b")
     assert kit.versions.log("b").commits == []
+    kit.bucket.set_quota("b", size_bytes=20_000_000)
+    for number in range(40):
+        (folder / f"n{number:02}").write_bytes(os.urandom(1 << 20))
+    blocks = kit.store.info().blocks
+    with pytest.raises(QuotaExceeded):
+        kit.versions.snapshot(str(folder), "b")
+    assert kit.store.info().blocks < blocks + 30, "it stops when the quota is reached"
 
 
 @pytest.mark.parametrize("kind", ["open", "sealed"])

@@ -12,6 +12,7 @@ from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.buckets.buckets import Buckets
 from ipfs_kit.buckets.exporter import ExportReport, Writer
 from ipfs_kit.buckets.folder_scan import Known, Scan, ScanReport, kind_of
+from ipfs_kit.buckets.guards import check_totals, settings_now
 from ipfs_kit.buckets.index import Item, Put
 from ipfs_kit.buckets.model import Change
 from ipfs_kit.buckets.paths import Ref, format_path
@@ -135,11 +136,16 @@ class FolderTracker:
         if not buckets.is_clean(space, snapshot.root, snapshot.head):
             raise Conflict(f"bucket {space.name!r} has uncommitted changes of its own; commit or discard them first")
         count = 0
+        settings = settings_now(buckets.state.query, space)
+        held = space.view.index.totals(space.view.meta_of(snapshot.root))
         with self._scan(folder, space, space.put, ignore, progress) as scan:
             tree = Tree(space.view, space.put, snapshot.root)
             for step in scan.steps(folder, snapshot.root):
                 tree.apply((step,))
                 count += 1
+                # What cannot be committed need not be stored to its end.
+                grown = (scan.report.files - held.files, scan.report.size - held.size_bytes)
+                check_totals(settings, space, (held.files, held.size_bytes), *grown)
             root = tree.flush()
         effect = self._committed(workspace, snapshot, root, message, author, metadata, force=force, override=override)
         return effect, scan.report, count
