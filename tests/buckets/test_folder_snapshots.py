@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from ipfs_kit import Kit
-from ipfs_kit.errors import Conflict, InvalidInput, PathNotFound, QuotaExceeded
+from ipfs_kit.buckets import folder_tracker
+from ipfs_kit.errors import Conflict, InvalidInput, PathNotFound, QuotaExceeded, ReadOnly
 
 OLD_NS = 1_600_000_000_000_000_000
 
@@ -94,6 +95,22 @@ def test_only_what_may_have_changed_is_read_also_after_a_restart(tmp_path: Path,
         shutil.rmtree(tmp_path / "store" / "cache" / "folders")
         lost = kit.versions.snapshot(str(folder), "b")
         assert (lost.read, lost.created) == (4, False)
+
+
+def test_a_store_open_for_reading_compares_and_writes_nothing(tmp_path: Path, folder: Path) -> None:
+    with Kit.open(tmp_path / "store") as kit:
+        kit.bucket.create("b")
+        kit.versions.snapshot(str(folder), "b")
+    shutil.rmtree(tmp_path / "store" / "cache" / "folders")
+    (folder / "a").write_text("edited")
+    with Kit.open(tmp_path / "store", read_only=True) as kit:
+        assert changes(kit, folder) == {"/a": "modified"}
+        with pytest.raises(ReadOnly):
+            kit.versions.snapshot(str(folder), "b")
+        with pytest.raises(ReadOnly):
+            kit.versions.folder_restore(str(folder), "b", force=True)
+    assert (folder / "a").read_text() == "edited"
+    assert not (tmp_path / "store" / "cache" / "folders").exists()
 
 
 def test_a_change_that_leaves_size_and_time_as_they_were_is_not_missed(kit: Kit, folder: Path) -> None:
@@ -181,7 +198,10 @@ def test_a_snapshot_is_refused_where_it_cannot_be_right(kit: Kit, folder: Path, 
 
 
 @pytest.mark.parametrize("kind", ["open", "sealed"])
-def test_snapshots_of_a_changing_folder_equal_a_fresh_import(kit: Kit, folder: Path, kind: str) -> None:
+def test_snapshots_of_a_changing_folder_equal_a_fresh_import(
+    kit: Kit, folder: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folder_tracker, "FLUSH_EVERY", 2)
     kit.bucket.create("t", kind=kind)
     chosen = random.Random(7)
     for turn in range(12):

@@ -340,4 +340,4 @@ class VersionsModel(RuleBasedStateMachine):
 VersionsModel.TestCase.settings = settings(
     max_examples=6, stateful_step_count=30, print_blob=False, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestVersionsModel = VersionsModel.TestCase
+TestVersionsModel = pytest.mark.slow(VersionsModel.TestCase)

@@ -28,6 +28,8 @@ from ipfs_kit.ledger import Effect
 
 CHANGES_MAX: Final = 10_000
 """Changes named in one answer."""
+FLUSH_EVERY: Final = 50_000
+"""Changed paths after which folders are written, so that memory stays bounded however many change."""
 Progress = Callable[[int, int], object]
 
 
@@ -56,13 +58,17 @@ class FolderTracker:
     Args:
         directory: The store's directory.
         buckets: Its buckets.
+        read_only: Whether nothing may be written, also not to the cache: then every file is read.
         lock_timeout_s: Longest wait for another scan of the same folder.
     """
 
-    def __init__(self, directory: str | os.PathLike[str], buckets: Buckets, lock_timeout_s: float) -> None:
+    def __init__(
+        self, directory: str | os.PathLike[str], buckets: Buckets, read_only: bool, lock_timeout_s: float
+    ) -> None:
         self._store = os.path.realpath(os.fspath(directory))
         self._folder = os.path.join(self._store, "cache", "folders")
         self._buckets = buckets
+        self._read_only = read_only
         self._timeout_s = lock_timeout_s
 
     # -- looking --------------------------------------------------------------------------------------------------
@@ -93,6 +99,8 @@ class FolderTracker:
             for step in scan.steps(folder, base):
                 tree.apply((step,))
                 count += 1
+                if count % FLUSH_EVERY == 0:
+                    tree.flush()
                 if len(found) < min(limit, CHANGES_MAX):
                     found.append(_change(step))
             root = tree.flush().cid
@@ -143,6 +151,8 @@ class FolderTracker:
             for step in scan.steps(folder, snapshot.root):
                 tree.apply((step,))
                 count += 1
+                if count % FLUSH_EVERY == 0:
+                    tree.flush()
                 # What cannot be committed need not be stored to its end.
                 grown = (scan.report.files - held.files, scan.report.size - held.size_bytes)
                 check_totals(settings, space, (held.files, held.size_bytes), *grown)
@@ -254,8 +264,20 @@ class FolderTracker:
         real = os.path.realpath(folder)
         if os.path.commonpath((real, self._store)) in (real, self._store):
             raise InvalidInput(f"{folder} holds the store itself, or lies in it: track another folder")
+        with self._known(f"{space.row.uid}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}") as known:
+            yield Scan(space.view, put, known, self._buckets.now, ignore=ignore, progress=progress)
+
+    @contextmanager
+    def _known(self, name: str) -> Iterator[Known]:
+        """What was read before of one folder, while nobody else looks at it."""
+        if self._read_only:
+            known = Known(":memory:")
+            try:
+                yield known
+            finally:
+                known.close()
+            return
         make_dirs(self._folder, 0o700)
-        name = f"{space.row.uid}-{hashlib.sha256(os.fsencode(real)).hexdigest()[:16]}"
         path = os.path.join(self._folder, name + ".db")
         lease = Lease(self._folder, name)
         lease.acquire(self._timeout_s)
@@ -266,7 +288,7 @@ class FolderTracker:
                 rebuildable.discard(path)
                 known = Known(path)
             try:
-                yield Scan(space.view, put, known, self._buckets.now, ignore=ignore, progress=progress)
+                yield known
             finally:
                 known.close()
         finally:

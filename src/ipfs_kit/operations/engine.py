@@ -234,7 +234,7 @@ class Engine:
         """Folders outside, tracked in buckets."""
         from ipfs_kit.buckets.folder_tracker import FolderTracker
 
-        return FolderTracker(self.path, self.buckets, self.state.lock_timeout_s)
+        return FolderTracker(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
 
     @cached_property
     def erasure(self) -> Erasure:
