@@ -28,6 +28,14 @@ def find(tree, path):
     return tree
 
 
+def totals(tree):
+    """Files and bytes, as a quota counts them."""
+    if not isinstance(tree, dict):
+        return 1, len(tree)
+    parts = [totals(each) for each in tree.values()]
+    return sum(files for files, _ in parts), sum(size for _, size in parts)
+
+
 def text(path):
     return "B:/" + "/".join(path)
 
@@ -290,6 +298,11 @@ class BucketModel(RuleBasedStateMachine):
     def the_workspace_is_the_model(self):
         if hasattr(self, "tree"):
             assert self.read() == self.tree
+
+    @invariant()
+    def the_counts_are_those_of_the_model(self):
+        if hasattr(self, "tree"):
+            assert self.engine.buckets.used("B") == totals(self.tree)
 
 
 BucketModel.TestCase.settings = settings(

@@ -113,6 +113,22 @@ def test_a_damaged_a_lost_and_a_cut_index_are_made_again(tmp_path: Path) -> None
         assert kit.store.verify().ok
 
 
+def test_an_index_damaged_inside_is_made_again(tmp_path: Path) -> None:
+    with Kit.open(tmp_path / "store") as kit:
+        kit.bucket.create("b")
+        made = [commit(kit, f"/d/f{turn % 20}", str(turn)) for turn in range(120)]
+        wanted = fast_log(kit, "/d", limit=500)
+        assert wanted == made[::-1]
+        (index,) = (tmp_path / "store" / "cache" / "history").glob("*.db")
+    data = bytearray(index.read_bytes())
+    for page in range(1, len(data) // 4096):
+        data[page * 4096 : page * 4096 + 600] = b"\xff" * 600
+    index.write_bytes(data)
+    with Kit.open(tmp_path / "store") as kit:
+        assert fast_log(kit, "/d", limit=500) == wanted
+        assert len(kit.versions.blame("b:/d").entries) == 20
+
+
 def test_sealed_and_read_only_buckets_are_answered_without_an_index(tmp_path: Path) -> None:
     with Kit.open(tmp_path / "store") as kit:
         kit.bucket.create("b", kind="sealed")

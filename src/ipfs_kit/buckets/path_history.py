@@ -20,7 +20,7 @@ from ipfs_kit.buckets.commits import Commit
 from ipfs_kit.buckets.diff import folder_pairs, same
 from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.model import BucketKind
-from ipfs_kit.buckets.path_index import Known, PathIndex, root_of
+from ipfs_kit.buckets.path_index import Known, PathIndex, is_sound, root_of
 from ipfs_kit.buckets.paths import Location, Path, bytes_of, format_path, text_of
 from ipfs_kit.buckets.space import Space
 from ipfs_kit.buckets.tree import as_folder
@@ -122,9 +122,19 @@ class PathHistories:
         space, head = self._head(location)
         if head is None:
             return PathLog((), None, 0)
+        try:
+            return self._log(space, head, location.path, limit, after, progress)
+        except IntegrityError:
+            if not self._discarded(space):
+                raise
+            return self._log(space, head, location.path, limit, after, progress)
+
+    def _log(
+        self, space: Space, head: CID, path: Path, limit: int, after: CID | None, progress: Callable[[int], object]
+    ) -> PathLog:
         with self._index(space, head, progress) as index:
             if index is None:
-                return self._scanned(space, head, location.path, limit, after)
+                return self._scanned(space, head, path, limit, after)
             start = index.known(head)
             assert start is not None
             bound = index.known(after) if after is not None else None
@@ -132,12 +142,12 @@ class PathHistories:
                 raise RefNotFound(f"{after} is not in this history; begin again without it")
             found: list[tuple[CID, Commit]] = []
             scanned, last = 0, after
-            for known in self._reached(index, start, location.path, bound):
+            for known in self._reached(index, start, path, bound):
                 if len(found) == limit or scanned == SCAN_MAX:
                     return PathLog(self._told(found), last, scanned)
                 scanned, last = scanned + 1, known.cid
                 commit = commits.load(space.get, known.cid)
-                if touches(space, commit, location.path):
+                if touches(space, commit, path):
                     found.append((known.cid, commit))
             return PathLog(self._told(found), None, scanned)
 
@@ -192,6 +202,22 @@ class PathHistories:
         space, head = self._head(location)
         if head is None:
             return BlamePage((), None)
+        try:
+            return self._blame(space, head, location, after, limit, progress)
+        except IntegrityError:
+            if not self._discarded(space):
+                raise
+            return self._blame(space, head, location, after, limit, progress)
+
+    def _blame(
+        self,
+        space: Space,
+        head: CID,
+        location: Location,
+        after: str | None,
+        limit: int,
+        progress: Callable[[int], object],
+    ) -> BlamePage:
         folder = space.view.lookup(self._buckets.commit_root(space, head), location.path)
         if folder is None:
             raise RefNotFound(f"{location} is not in the last commit; commit it first")
@@ -279,6 +305,21 @@ class PathHistories:
         for name in gone:
             rebuildable.discard(os.path.join(self._folder, name))
         return len(gone)
+
+    def _discarded(self, space: Space) -> bool:
+        """Remove an index that is damaged inside; whether it was: else something in the store itself is."""
+        path = os.path.join(self._folder, space.row.uid + _SUFFIX)
+        if self._read_only or not os.path.exists(path):
+            return False
+        lease = Lease(self._folder, space.row.uid)
+        lease.acquire(self._timeout_s)
+        try:
+            if is_sound(path):
+                return False
+            rebuildable.discard(path)
+            return True
+        finally:
+            lease.release()
 
     @contextmanager
     def _index(self, space: Space, head: CID, progress: Callable[[int], object]) -> Iterator[PathIndex | None]:

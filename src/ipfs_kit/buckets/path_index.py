@@ -23,6 +23,7 @@ from ipfs_kit.buckets.index import Item
 from ipfs_kit.buckets.paths import Path
 from ipfs_kit.buckets.tree import View
 from ipfs_kit.durable import rebuildable
+from ipfs_kit.errors import IntegrityError
 from ipfs_kit.ipld.cid import CID
 from ipfs_kit.ipld.unixfs import Kind
 
@@ -212,6 +213,19 @@ class PathIndex:
     def _rows(self, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
         with rebuildable.errors_of(self._path):
             return list(self._db.execute(sql, values))
+
+
+def is_sound(path: str) -> bool:
+    """Whether a file's own structure holds."""
+    try:
+        with rebuildable.errors_of(path):
+            connection = rebuildable.connect(path)
+            try:
+                return list(connection.execute("PRAGMA quick_check(1)")) == [("ok",)]
+            finally:
+                connection.close()
+    except IntegrityError:
+        return False
 
 
 def root_of(commit: Commit) -> Item:
