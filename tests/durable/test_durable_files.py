@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +171,16 @@ def test_a_lock_ends_with_its_process(tmp_path: Path) -> None:
     assert not holder.alive
     assert lock.try_acquire()
     lock.close()
+
+
+def test_a_lock_file_names_the_program_but_not_its_arguments(tmp_path: Path) -> None:
+    script = "import sys; from ipfs_kit.durable.locks import FileLock; FileLock(sys.argv[1]).acquire()  # canary-code"
+    subprocess.run([sys.executable, "-c", script, str(tmp_path / "l"), "canary-word"], check=True)
+    held = (tmp_path / "l").read_bytes()
+    assert b"canary" not in held
+    holder = FileLock(tmp_path / "l").holder()
+    assert holder is not None
+    assert holder.command.startswith("python")
 
 
 def test_a_lease_is_named_for_its_work(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ipfs_kit.buckets.model import Finding
 from ipfs_kit.buckets.refs import RefValue
 from ipfs_kit.buckets.space import BUCKET_COLUMNS, BucketRow, Space
 from ipfs_kit.buckets.tree import Tree
-from ipfs_kit.buckets.workspace import newest_snapshot, unpack_steps
+from ipfs_kit.buckets.workspace import Workspace, newest_snapshot, unpack_steps
 from ipfs_kit.errors import Expired, IntegrityError, KitError
 from ipfs_kit.ipld import dag_cbor
 from ipfs_kit.ipld.cid import CID
@@ -38,7 +38,12 @@ class UpkeepOps(BucketsBase):
             return 0
         with self._guard:
             open_now = [each for each in self._workspaces.values() if each.unsaved >= at_least]
-        flushed = [(workspace, workspace.flushed()) for workspace in open_now]
+        flushed = []
+        for workspace in open_now:
+            try:
+                flushed.append((workspace, workspace.flushed()))
+            except Expired:
+                self._let_go(workspace)  # its key was destroyed, by whichever process: nothing of it is left to keep
         if not flushed:
             return 0
         for workspace, _ in flushed:
@@ -52,6 +57,12 @@ class UpkeepOps(BucketsBase):
                         workspace.checkpoint(tx, snapshot)
                         done += 1
         return done
+
+    def _let_go(self, workspace: Workspace) -> None:
+        with self._guard:
+            self._workspaces.pop(workspace.session, None)
+            self._spaces.pop(workspace.space.row.id, None)
+            self._found.clear()
 
     def close(self) -> None:
         """Snapshot what is unsaved and forget the sessions; the store itself stays open."""

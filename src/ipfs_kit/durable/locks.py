@@ -266,13 +266,22 @@ _text_of: dict[int, bytes] = {}
 def _holder_text(pid: int) -> bytes:
     text = _text_of.get(pid)
     if text is None:
-        command = " ".join(sys.orig_argv or [sys.executable])
+        command = _program()
         line = f"{pid} {''.join(c if c.isprintable() else '?' for c in command)}"
         raw = line.encode("utf-8", "replace")[: _HOLDER_BYTES - 1]
         text = raw.ljust(_HOLDER_BYTES - 1) + b"\n"
         _text_of.clear()
         _text_of[pid] = text
     return text
+
+
+def _program() -> str:
+    """What runs, without its arguments: they name paths, and a lock file stays in the clear for ever."""
+    given = sys.argv[0] if sys.argv else ""
+    if given in ("", "-c", "-m"):
+        return os.path.basename(sys.executable) or "python"
+    name = os.path.basename(given)
+    return os.path.basename(os.path.dirname(given)) if name == "__main__.py" else name
 
 
 def read_holder(path: PathLike) -> Holder | None:

@@ -167,9 +167,23 @@ class KeyRing:
         return entry.name if entry is not None and entry.kind == SUBJECT else None
 
     def subject_key(self, surrogate: str) -> bytes | None:
-        """The 32-byte key of a subject; None when it was destroyed or never existed."""
+        """The 32-byte key of a subject; None when it was destroyed or never existed.
+
+        Args:
+            surrogate: The subject's id; joined by ``sealing.KEY_JOIN`` with ids of domains, the key that takes the
+                subject's and all of theirs.
+        """
+        if sealing.KEY_JOIN in surrogate:
+            first, *domains = surrogate.split(sealing.KEY_JOIN)
+            keys = [self.subject_key(first), *map(self.domain_key_or_none, domains)]
+            return None if None in keys else sealing.joint_key(key for key in keys if key is not None)
         entry = self._entry(surrogate)
         return entry.key if entry is not None and entry.kind == SUBJECT else None
+
+    def domain_key_or_none(self, domain_id: str) -> bytes | None:
+        """The key of a domain; None also where the ring never held it, which ``domain_key`` tells apart."""
+        entry = self._entry(domain_id)
+        return entry.key if entry is not None and entry.kind == DOMAIN else None
 
     def subject(self, name: str) -> Subject:
         """The id and key of a name together, made on first use, safe against a destruction in between.

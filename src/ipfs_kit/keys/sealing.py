@@ -19,7 +19,7 @@ a function of its content and tells an observer only that an outcome repeats its
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from hmac import digest as _hmac
 from typing import TYPE_CHECKING, Final
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
+KEY_JOIN: Final = "+"
+"""Joins ids of keys that seal together."""
 OVERHEAD_BYTES: Final = NONCE_BYTES + TAG_BYTES
 _SALT: Final = b"ipfs-kit/sealing/1"
 _OP_ID_BYTES_MAX: Final = 255
@@ -191,6 +193,15 @@ def unseal(key: bytes, op_id: bytes, field: str | int, sealed: bytes) -> bytes:
         IntegrityError: Changed bytes, or another key, operation or field.
     """
     return (_sealers.get(key) or sealer(key)).unseal(op_id, field, sealed)
+
+
+def joint_key(keys: Iterable[bytes]) -> bytes:
+    """One key that can be had only while all of several keys exist.
+
+    Args:
+        keys: The keys of a subject and of key domains, each of ``KEY_BYTES``, in order.
+    """
+    return hkdf_extract(b"ipfs-kit/joint-key/1", b"".join(keys))
 
 
 def forget() -> None:

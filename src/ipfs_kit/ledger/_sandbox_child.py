@@ -372,11 +372,13 @@ def _functions(oracle: Oracle, source: str, datasets: list[dict[str, Any]]) -> d
         sys.path.append(source)
     from ipfs_kit.ledger import columns
 
-    def unseal(field: Any, subject: Any, op_id: Any, sealed: Any) -> Any:
-        subjects = subject.to_pylist()
-        keys = oracle.lookup("keys", {s for s in subjects if s is not None})
-        rows = zip(field.to_pylist(), subjects, op_id.to_pylist(), sealed.to_pylist(), strict=True)
-        return pa.array([columns.unseal_text(s, keys.get(s), o, f, c) for f, s, o, c in rows], pa.string())
+    def unseal(field: Any, subject: Any, op_id: Any, sealed: Any, ext: Any) -> Any:
+        fields = field.to_pylist()
+        named = zip(fields, subject.to_pylist(), ext.to_pylist(), strict=True)
+        under = [columns.sealed_under(f, s, e) for f, s, e in named]
+        keys = oracle.lookup("keys", {s for s in under if s is not None})
+        rows = zip(fields, under, op_id.to_pylist(), sealed.to_pylist(), strict=True)
+        return pa.array([columns.unseal_text(s, keys.get(s or ""), o, f, c) for f, s, o, c in rows], pa.string())
 
     def name(actor: Any) -> Any:
         actors = actor.to_pylist()

@@ -19,7 +19,7 @@ import cbrrr
 from ipfs_kit.errors import FormatError, InvalidInput, KitError, MissingExtra
 from ipfs_kit.ipld import CID, dag_cbor, dag_json
 from ipfs_kit.keys.sealing import unseal
-from ipfs_kit.ledger.record import CID_PREFIX, FIELDS, RECORD_BYTES_MAX
+from ipfs_kit.ledger.record import CID_PREFIX, DOMAINS, FIELDS, NAMING_FIELDS, RECORD_BYTES_MAX, naming_key_id
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -291,7 +291,7 @@ def unseal_text(
     """A personal field as text; None where it is absent, erased or not this reader's.
 
     Args:
-        subject: Whose key seals it; None when it is plaintext.
+        subject: Whose key seals it, from ``sealed_under``; None when it is plaintext.
         key: That key, when the reader holds it.
         op_id: The operation.
         name: The field.
@@ -305,6 +305,22 @@ def unseal_text(
         except KitError:
             return None
     return json_text(data) if name in ("args", "effect") else data.decode("utf-8", "backslashreplace")
+
+
+def sealed_under(name: str, subject: str | None, ext: bytes | None) -> str | None:
+    """Whose keys together seal a field, as ``KeyRing.subject_key`` takes it.
+
+    Args:
+        name: The field.
+        subject: The record's subject; None when it is plaintext.
+        ext: The record's ``ext`` as stored.
+    """
+    if subject is None or name not in NAMING_FIELDS or ext is None or DOMAINS.encode() not in ext:
+        return subject
+    try:
+        return naming_key_id(subject, dag_cbor.decode(ext))
+    except (FormatError, InvalidInput, AttributeError):
+        return ""  # no record of ours: nothing opens it
 
 
 def json_text(data: bytes | None) -> str | None:

@@ -34,7 +34,7 @@ from ipfs_kit.errors import (
 from ipfs_kit.ledger import batches
 from ipfs_kit.ledger.idempotency import Replay
 from ipfs_kit.ledger.receipts import BatchReceipt, Outcome, Receipt, Ticket, complete
-from ipfs_kit.ledger.record import FSYNC, Draft, encode
+from ipfs_kit.ledger.record import FSYNC, Draft, encode, keys_of
 
 if TYPE_CHECKING:
     from ipfs_kit.ledger.receipts import Effect
@@ -383,11 +383,13 @@ class Committer:
             with tx.savepoint():
                 outcome = item.outcome = effect(tx)
                 now_ns = self._now_ns()
+                key, naming_key = keys_of(self._subject_key, draft)
                 record = encode(
                     draft,
-                    None if draft.subject is None else self._subject_key(draft.subject),
+                    key,
                     node=self._node,
                     time_ns=now_ns,
+                    naming_key=naming_key,
                     ack=FSYNC,
                     target=outcome.target,
                     effect=outcome.effect,
@@ -422,8 +424,17 @@ class Committer:
     def _error_record(self, draft: Draft, error: KitError, now_ns: int) -> bytes:
         status = "denied" if isinstance(error, Denied) else "cancelled" if isinstance(error, Cancelled) else "error"
         try:
-            key = None if draft.subject is None else self._subject_key(draft.subject)
-            return encode(draft, key, node=self._node, time_ns=now_ns, ack=FSYNC, status=status, error=error)
+            key, naming_key = keys_of(self._subject_key, draft)
+            return encode(
+                draft,
+                key,
+                node=self._node,
+                time_ns=now_ns,
+                naming_key=naming_key,
+                ack=FSYNC,
+                status=status,
+                error=error,
+            )
         except KitError:
             # What made the record impossible (size, type, destroyed key) is left out; that it failed is still recorded.
             bare = replace(

@@ -19,7 +19,16 @@ from ipfs_kit.ledger._segment_reading import translated
 from ipfs_kit.ledger.columns import DICTIONARY_NAMES, from_table, need_pyarrow, unseal_text
 from ipfs_kit.ledger.layout import SEGMENTS
 from ipfs_kit.ledger.published import tables
-from ipfs_kit.ledger.record import INTENT, OUTCOME, SEALED_FIELDS, Record, decode, record_cid_bytes
+from ipfs_kit.ledger.record import (
+    INTENT,
+    NAMING_FIELDS,
+    OUTCOME,
+    SEALED_FIELDS,
+    Record,
+    decode,
+    naming_key_id,
+    record_cid_bytes,
+)
 from ipfs_kit.ledger.segments import Segments
 from ipfs_kit.ledger.select import Where, select
 from ipfs_kit.ledger.sql import OPS_COLUMNS, Keys
@@ -136,16 +145,20 @@ def _rows(found: Iterable[Found], keys: Keys) -> Iterator[tuple[int, Row]]:
 
     for own, log, index, data in found:
         record = decode(data)
+        name = opened_by(record.actor)[1] if own else None
+        row = _row(record, log, index, data, name)
         # Only our own records are opened by our keys, whatever subject another node's record names.
         subject = record.subject if own or record.subject is None else ""
-        key = opened_by(record.subject)[0] if own and record.subject is not None else None
-        name = opened_by(record.actor)[1] if own else None
-        yield record.phase, _row(record, log, index, data, subject, key, name)
+        naming = naming_key_id(subject, record.ext) if own else subject
+        for field in SEALED_FIELDS:
+            under = naming if field in NAMING_FIELDS else subject
+            key = opened_by(under)[0] if own and under is not None else None
+            row[field] = unseal_text(under, key, record.op_id, field, getattr(record, field))
+        yield record.phase, row
 
 
-def _row(
-    record: Record, log: str, index: int, data: bytes, subject: str | None, key: bytes | None, name: str | None
-) -> Row:
+def _row(record: Record, log: str, index: int, data: bytes, name: str | None) -> Row:
+    """A record as a row, its sealed fields left out."""
     row: Row = {
         column: value if not isinstance(value, int) or value in _INT64 else None
         for column in OPS_COLUMNS
@@ -165,8 +178,6 @@ def _row(
         "trace": None if record.trace is None else record.trace.hex(),
         "ext": dag_json.encode(record.ext).decode() if record.ext else None,
     }
-    for field in SEALED_FIELDS:
-        row[field] = unseal_text(subject, key, record.op_id, field, getattr(record, field))
     return row
 
 

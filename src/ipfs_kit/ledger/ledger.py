@@ -33,6 +33,7 @@ from ipfs_kit.ledger.record import (
     Record,
     decode,
     encode,
+    keys_of,
     new_op_id,
     open_record,
 )
@@ -356,8 +357,8 @@ class Ledger:
         return [], cursor
 
     def open_record(self, record: Record) -> OpenRecord:
-        """Open what a record's subject's key still opens."""
-        return open_record(record, None if record.subject is None else self._keys.subject_key(record.subject))
+        """Open what the keys of a record's subject and sealed buckets still open."""
+        return open_record(record, *self._keys_of(record))
 
     # -- publishing and proving ----------------------------------------------------------------------------------
 
@@ -485,10 +486,11 @@ class Ledger:
     # -- inside --------------------------------------------------------------------------------------------------
 
     def _encode(self, draft: Draft, now_ns: int) -> bytes:
-        subject = draft.subject
-        return encode(
-            draft, None if subject is None else self._keys.subject_key(subject), node=self.node, time_ns=now_ns
-        )
+        key, naming_key = self._keys_of(draft)
+        return encode(draft, key, node=self.node, time_ns=now_ns, naming_key=naming_key)
+
+    def _keys_of(self, named: Record | Draft) -> tuple[bytes | None, bytes | None]:
+        return keys_of(self._keys.subject_key, named)
 
     def _families(self) -> dict[str, int]:
         from ipfs_kit.ledger.streams.settings import families

@@ -2,7 +2,8 @@
 
 A record is encoded as a dag-cbor array in the order of ``FIELDS``: the schema number first, integers instead of floats,
 null for what is absent, one ``ext`` map last. ``target``, ``args``, ``effect`` and ``error_message`` are byte strings:
-sealed one by one under the subject's key when the record names a subject, plaintext when it names none.
+sealed one by one under the subject's key when the record names a subject, plaintext when it names none. Where ``ext``
+names the key domains of sealed buckets, all but the effect take those keys as well as the subject's to be read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Final
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.errors import BudgetExceeded, Expired, FormatError, InvalidInput, KitError
 from ipfs_kit.ipld import CID, dag_cbor
-from ipfs_kit.keys.sealing import seal, unseal
+from ipfs_kit.keys.sealing import KEY_JOIN, seal, unseal
 
 SCHEMA: Final = 1
 OP_ID_BYTES: Final = 16
@@ -82,6 +83,10 @@ class Record:
 
 FIELDS: Final = tuple(f.name for f in dataclasses.fields(Record))
 SEALED_FIELDS: Final = ("target", "args", "effect", "error_message")
+NAMING_FIELDS: Final = frozenset({"target", "args", "error_message"})
+"""Sealed fields that may name paths; the effect on a sealed bucket holds none."""
+DOMAINS: Final = "domains"
+"""Key of ``ext``: ids of the key domains whose names the record holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,7 @@ class OpenRecord:
         args: The arguments; None when absent or erased.
         effect: The lossless effect; None when absent or erased.
         error_message: The error's text; None when absent or erased.
-        erased: The subject's key is gone: sealed fields exist that nobody can read.
+        erased: A key is gone, the subject's or a sealed bucket's: fields exist that nobody can read.
     """
 
     record: Record
@@ -193,12 +198,40 @@ def record_cid_bytes(digest: bytes) -> bytes:
     return CID_PREFIX + digest
 
 
+def naming_key_id(subject: str | None, ext: Mapping[str, Any] | None) -> str | None:
+    """Whose keys together seal the fields of a record that may name paths, as ``KeyRing.subject_key`` takes it.
+
+    Args:
+        subject: Surrogate id of the person; None when the record is plaintext.
+        ext: The record's ``ext``.
+    """
+    domains = ext.get(DOMAINS) if ext and subject is not None else None
+    if not isinstance(domains, list) or subject is None:
+        return subject
+    return KEY_JOIN.join((subject, *map(str, domains)))
+
+
+def keys_of(subject_key: Callable[[str], bytes | None], of: Record | Draft) -> tuple[bytes | None, bytes | None]:
+    """The two keys that ``encode`` and ``open_record`` take.
+
+    Args:
+        subject_key: ``KeyRing.subject_key``.
+        of: What is sealed or opened.
+    """
+    if of.subject is None:
+        return None, None
+    key = subject_key(of.subject)
+    naming = naming_key_id(of.subject, of.ext)
+    return key, key if naming is None or naming == of.subject else subject_key(naming)
+
+
 def encode(
     draft: Draft,
     key: bytes | None,
     *,
     node: str,
     time_ns: int,
+    naming_key: bytes | None = None,
     ack: str | None = None,
     status: str | None = None,
     error: KitError | None = None,
@@ -216,6 +249,7 @@ def encode(
         key: The subject's key; None when the draft names no subject.
         node: Surrogate id of the store.
         time_ns: Wall clock of recording.
+        naming_key: The key of ``naming_key_id`` where the draft's ``ext`` names key domains.
         ack: The acknowledgement given.
         status: Outcome status.
         error: The error it ended with; sets kind and message, and status ``error`` unless given or drafted.
@@ -225,7 +259,7 @@ def encode(
         after: Versions after.
 
     Raises:
-        Expired: The draft names a subject whose key was destroyed.
+        Expired: The draft names a subject or a key domain whose key was destroyed.
         BudgetExceeded: Over 32 KiB; ``details['field']`` names the largest field, to be stored as a block and passed as
             its CID.
         InvalidInput: A field has no dag-cbor form.
@@ -238,7 +272,8 @@ def encode(
         target = draft.target
     if effect is None:
         effect = draft.effect
-    sealed_target, sealed_args, sealed_effect, sealed_message = _personal(draft, key, target, effect, message)
+    naming = naming_key if draft.ext and DOMAINS in draft.ext else key
+    sealed_target, sealed_args, sealed_effect, sealed_message = _personal(draft, key, naming, target, effect, message)
     duration_us = draft.duration_us
     if duration_us is None:
         duration_us = max(0, time_ns - draft.time_ns) // 1000 if draft.time_ns else 0
@@ -282,37 +317,40 @@ def decode(data: bytes) -> Record:
     return Record(*row)
 
 
-def open_record(record: Record, key: bytes | None) -> OpenRecord:
+def open_record(record: Record, key: bytes | None, naming_key: bytes | None = None) -> OpenRecord:
     """Read a record's personal fields.
 
     Args:
         record: The decoded record.
         key: The subject's key; None when it was destroyed or the record names no subject.
+        naming_key: The key of ``naming_key_id`` where the record's ``ext`` names key domains; None when one is gone.
 
     Raises:
         IntegrityError: A sealed field does not open under this key.
     """
-    sealed = (record.target, record.args, record.effect, record.error_message)
-    if record.subject is not None:
-        if key is None:
-            return OpenRecord(record, None, None, None, None, any(value is not None for value in sealed))
-        sealed = tuple(  # type: ignore[assignment]  # a tuple of the same length
-            None if value is None else unseal(key, record.op_id, name, value)
-            for name, value in zip(SEALED_FIELDS, sealed, strict=True)
-        )
-    target, args, effect, message = sealed
+    opened: list[bytes | None] = []
+    naming = naming_key if DOMAINS in record.ext else key
+    erased = False
+    for name in SEALED_FIELDS:
+        value: bytes | None = getattr(record, name)
+        if value is not None and record.subject is not None:
+            under = naming if name in NAMING_FIELDS else key
+            erased = erased or under is None
+            value = None if under is None else unseal(under, record.op_id, name, value)
+        opened.append(value)
+    target, args, effect, message = opened
     return OpenRecord(
         record,
         None if target is None else target.decode("utf-8", "surrogateescape"),
         None if args is None else dag_cbor.decode(args),
         None if effect is None else dag_cbor.decode(effect),
         None if message is None else message.decode("utf-8", "surrogateescape"),
-        False,
+        erased,
     )
 
 
 def _personal(
-    draft: Draft, key: bytes | None, target: str | None, effect: Any, message: str | None
+    draft: Draft, key: bytes | None, naming: bytes | None, target: str | None, effect: Any, message: str | None
 ) -> tuple[bytes | None, bytes | None, bytes | None, bytes | None]:
     """The four personal fields as they are stored: sealed one by one when the draft names a subject."""
     op_id = draft.op_id
@@ -323,14 +361,16 @@ def _personal(
     if draft.subject is not None:
         if key is None:
             raise Expired(f"the key of subject {draft.subject} was destroyed: nothing more can be recorded about it")
+        if naming is None:
+            raise Expired("the key of the sealed bucket was destroyed: names in it can no longer be recorded")
         if stored_target is not None:
-            stored_target = seal(key, op_id, "target", stored_target)
+            stored_target = seal(naming, op_id, "target", stored_target)
         if stored_args is not None:
-            stored_args = seal(key, op_id, "args", stored_args)
+            stored_args = seal(naming, op_id, "args", stored_args)
         if stored_effect is not None:
             stored_effect = seal(key, op_id, "effect", stored_effect)
         if stored_message is not None:
-            stored_message = seal(key, op_id, "error_message", stored_message)
+            stored_message = seal(naming, op_id, "error_message", stored_message)
     return stored_target, stored_args, stored_effect, stored_message
 
 

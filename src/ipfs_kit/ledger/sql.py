@@ -54,7 +54,7 @@ class Keys(Protocol):
     """What SQL needs of a key ring; give one that answers None for what the principal may not read."""
 
     def subject_key(self, surrogate: str) -> bytes | None:
-        """The key that seals this subject's fields."""
+        """The key that seals this subject's fields; see ``KeyRing.subject_key``."""
 
     def subject_name(self, surrogate: str) -> str | None:
         """The name behind a surrogate id."""
@@ -278,7 +278,7 @@ def _empty(pa: Any) -> pa.Table:
 
 
 _FUNCTIONS: Final = [
-    {"name": "_kit_unseal", "kind": "unseal", "takes": ["VARCHAR", "VARCHAR", "BLOB", "BLOB"]},
+    {"name": "_kit_unseal", "kind": "unseal", "takes": ["VARCHAR", "VARCHAR", "BLOB", "BLOB", "BLOB"]},
     {"name": "_kit_name", "kind": "name", "takes": ["VARCHAR"]},
     {"name": "_kit_json", "kind": "json_text", "takes": ["BLOB"]},
     {"name": "_kit_cid", "kind": "cid_text", "takes": ["BLOB"]},
@@ -335,7 +335,7 @@ def _expression(name: str, computed: bool) -> str:
     if name in SEALED_FIELDS:
         # No subject has the empty name, so nothing of ours opens a field of another node.
         subject = "CASE WHEN own OR subject IS NULL THEN subject ELSE '' END"
-        return f"_kit_unseal('{name}', {subject}, op_id, \"{name}\")"
+        return f"_kit_unseal('{name}', {subject}, op_id, \"{name}\", ext)"
     return f'_kit_{"json" if name == "ext" else "cid"}("{name}")'
 
 

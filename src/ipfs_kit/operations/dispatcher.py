@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ipfs_kit.errors import (
     Cancelled,
     Denied,
+    Expired,
     InternalError,
     InvalidInput,
     KitError,
@@ -115,6 +116,8 @@ class _Call:
     def submit(self, draft: Draft, effect: Effect | None) -> Receipt:
         """Send the record, with its effect, and wait for the acknowledgement asked for."""
         draft.duration_us = (time.perf_counter_ns() - self.started_ns) // 1000
+        if draft.ext:
+            self.engine.sealed_names.settle(draft)
         final = draft is self.draft
         self.recorded = final
         if self.once is not None:
@@ -122,7 +125,11 @@ class _Call:
                 effect = self.once.reserve
             elif effect is not None:
                 effect = self.once.around(effect)
-        ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
+        try:
+            ticket = self.engine.ledger.submit(draft, None if effect is None else _bounded(self.engine, effect))
+        except Expired:
+            self.recorded = False  # a sealed bucket's key was destroyed this moment
+            raise
         try:
             # With an effect it is always durable, so its receipt comes from the commit.
             buffered = draft.ack == BUFFERED and effect is None
@@ -193,6 +200,8 @@ class Dispatcher:
             raise MustWait  # a caller's first call makes its key
         call = _Call(self._engine, operation, caller)
         try:
+            if operation.places is not None:
+                self._engine.sealed_names.note(call.draft, operation, given)
             bound = bind(operation.params, given)
             call.draft.args = recordable(operation.params, bound)
             target = operation.target(bound) if operation.target else None
@@ -210,8 +219,15 @@ class Dispatcher:
             if call.full and operation.mode is Mode.WRITE and not operation.destructive:
                 raise self._engine.reserve.refusal()
             if caller.idempotency_key is not None and operation.mode is Mode.WRITE:
+                secret = self._engine.sealed_names.readable(call.draft)
                 call.once = Once(
-                    self._engine, call.draft.actor, operation.name, caller.idempotency_key, call.draft.op_id, bound
+                    self._engine,
+                    call.draft.actor,
+                    secret,
+                    operation.name,
+                    caller.idempotency_key,
+                    call.draft.op_id,
+                    bound,
                 )
                 return self._witnessed(caller, call.once.run(lambda: self._run(call, bound)))
             return self._witnessed(caller, self._run(call, bound))

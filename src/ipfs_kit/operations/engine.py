@@ -25,6 +25,7 @@ from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.operations.clock import Clock, StepRecorder
 from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
+from ipfs_kit.operations.sealed_names import SealedNames
 
 if TYPE_CHECKING:
     from ipfs_kit.buckets.folder_tracker import FolderTracker
@@ -81,6 +82,7 @@ class Engine:
             self._clock_steps.start()
             self._maintenance.start()
             self.keep_reserve()
+        self.sealed_names = SealedNames(self)
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
 

@@ -48,23 +48,31 @@ class Once:
     Args:
         engine: The open store.
         actor: Surrogate of the caller, part of the key's namespace.
-        operation: Operation name, part of it too.
+        secret: Id of the key that seals what is kept, the caller's and those of sealed buckets it names.
+        operation: Operation name, part of the namespace too.
         key: The client's key.
         op_id: This call's op id.
         bound: Its arguments; only a keyed hash of them is kept.
     """
 
     def __init__(
-        self, engine: Engine, actor: str, operation: str, key: str, op_id: bytes, bound: Mapping[str, Any]
+        self,
+        engine: Engine,
+        actor: str,
+        secret: str | None,
+        operation: str,
+        key: str,
+        op_id: bytes,
+        bound: Mapping[str, Any],
     ) -> None:
         if not 0 < len(key) <= KEY_CHARS_MAX:
             raise InvalidInput(f"an idempotency key has 1 to {KEY_CHARS_MAX} characters")
-        secret = engine.keys.subject_key(actor)
-        if secret is None:
-            raise Expired("the caller's key was destroyed: nothing more can be recorded under it")
-        self._engine, self._secret, self._op_id = engine, secret, op_id
+        found = engine.keys.subject_key(secret or actor)
+        if found is None:
+            raise Expired("the key of the caller or the sealed bucket was destroyed: no result can be kept under it")
+        self._engine, self._secret, self._op_id = engine, found, op_id
         request = {name: value if isinstance(value, bytes | CID) else to_json(value) for name, value in bound.items()}
-        self._slot = (actor, operation, key, hmac.digest(secret, dag_cbor.encode(request), "sha256"))
+        self._slot = (actor, operation, key, hmac.digest(found, dag_cbor.encode(request), "sha256"))
 
     def run(self, work: Callable[[], Result]) -> Result:
         """Return the earlier result, or do the work and keep its result.

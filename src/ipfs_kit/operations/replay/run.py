@@ -9,7 +9,7 @@ from ipfs_kit.errors import BlockNotFound, Expired, KitError
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.ledger.batches import Reader, log_state
-from ipfs_kit.ledger.record import MAIN, Record, decode, open_record
+from ipfs_kit.ledger.record import MAIN, Record, decode
 from ipfs_kit.operations.replay.changes import bucket_changes
 from ipfs_kit.operations.replay.findings import ReplayReport, RowFault, Unreadable
 from ipfs_kit.operations.replay.pins import PinsReplay
@@ -107,8 +107,7 @@ class _Run:
         Raises:
             Expired: Its subject's key was destroyed.
         """
-        key = None if record.subject is None else self._engine.keys.subject_key(record.subject)
-        opened = open_record(record, key)
+        opened = self._engine.ledger.open_record(record)
         if opened.effect is None:
             raise Expired("the effect was erased with its subject's key")
         if isinstance(opened.effect, CID) and opened.effect.codec == DAG_CBOR:
