@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import json
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx2
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp.client.streamable_http import streamable_http_client
+from mcp import Client
 from mcp.shared.exceptions import MCPError
+from servers import KIT, WAIT_S, agent, over_http, serving
 
 from ipfs_kit import Kit
 from ipfs_kit.surfaces.mcp.tools import offered
 
-KIT = [sys.executable, "-m", "ipfs_kit"]
-WAIT_S = 60.0
 META = {"ipfs-kit/op", "ipfs-kit/cid", "ipfs-kit/ack", "ipfs-kit/proof"}
-
-
-def agent(store: Path, *words: str) -> StdioServerParameters:
-    logs = {"IPFS_KIT_LOGS_PATH": str(store.parent / "logs")}
-    return StdioServerParameters(command=KIT[0], args=[*KIT[1:], "--store", str(store), "mcp", *words], env=logs)
 
 
 @pytest.fixture
@@ -357,36 +346,6 @@ def test_two_agents_share_one_store_and_a_killed_one_leaves_it_sound(store: Path
     victim.communicate(timeout=WAIT_S)
     done = subprocess.run([*KIT, "--store", str(store), "verify"], capture_output=True, text=True, timeout=WAIT_S)
     assert done.returncode == 0, done.stderr
-
-
-@contextlib.contextmanager
-def serving(store: Path) -> Iterator[tuple[str, str]]:
-    """``ipfs-kit serve`` as a process; ends it with Ctrl-C and requires a clean exit."""
-    server = subprocess.Popen(
-        [*KIT, "--store", str(store), "serve", "--port", "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    try:
-        assert server.stdout is not None
-        address = server.stdout.readline().split()[-1]
-        token = server.stdout.readline().split()[-1]
-        yield address, token
-        server.send_signal(signal.SIGINT)
-        _, errors = server.communicate(timeout=WAIT_S)
-        assert (server.returncode, errors) == (0, "")
-    finally:
-        if server.poll() is None:
-            server.kill()
-            server.communicate()
-
-
-@contextlib.asynccontextmanager
-async def over_http(address: str, token: str) -> AsyncIterator[Client]:
-    headers = {"authorization": f"Bearer {token}"}
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=WAIT_S) as http,
-        Client(streamable_http_client(f"{address}/mcp", http_client=http)) as client,
-    ):
-        yield client
 
 
 def test_streamable_http_serves_tools_with_progress_and_is_recorded_as_mcp(store: Path) -> None:

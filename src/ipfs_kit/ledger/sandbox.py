@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -47,6 +48,8 @@ _ERRORS: Final[Mapping[str, type[KitError]]] = {
 }
 _START_S: Final = 60.0
 """Longest wait for a child's imports on a loaded machine."""
+CHECK_S: Final = 0.1
+"""How often a query under way looks whether it was cancelled."""
 _SQL_BYTES_MAX: Final = 64 * 1024
 _PARAMS_BYTES_MAX: Final = 1 << 20
 _ASK_MAX: Final = 1 << 20
@@ -196,6 +199,7 @@ class Sandbox:
         *,
         keys: Lookup | None = None,
         names: Lookup | None = None,
+        check: Callable[[], None] | None = None,
     ) -> Answer:
         """Run one query.
 
@@ -205,6 +209,7 @@ class Sandbox:
             limits: Bounds.
             keys: Gives the sealing keys this principal may use, of the ids a query touches.
             names: Gives the names this principal may read.
+            check: Called every ``CHECK_S`` while the child works; what it raises ends the query and its process.
 
         Raises:
             InvalidInput: The text is not one SELECT that the engine accepts.
@@ -223,7 +228,7 @@ class Sandbox:
         try:
             worker = self._take()
             try:
-                return self._converse(worker, request, tail, limits, {"keys": keys, "names": names})
+                return self._converse(worker, request, tail, limits, {"keys": keys, "names": names}, check)
             finally:
                 worker.kill()
                 with self._guard:
@@ -280,7 +285,7 @@ class Sandbox:
 
     def _converse(
         self, worker: _Child, request: dict[str, Any], tail: bytes | memoryview | None, limits: Limits,
-        lookups: dict[str, Lookup | None],
+        lookups: dict[str, Lookup | None], check: Callable[[], None] | None,
     ) -> Answer:  # fmt: skip
         try:
             self._expect_ready(worker)
@@ -291,7 +296,7 @@ class Sandbox:
             child.send_json(worker.sock, request | {"limits": bounds, "tail": tail is not None, "source": source})
             if tail is not None:
                 child.send(worker.sock, child.ARROW, tail)
-            return self._listen(worker, deadline, limits, lookups)
+            return self._listen(worker, deadline, limits, lookups, check)
         except KitError:
             raise  # some of ours are ValueError or KeyError too
         except TimeoutError as exc:
@@ -309,16 +314,16 @@ class Sandbox:
         if "error" in message:
             raise _ERRORS[message["error"]](message["message"])
 
-    def _listen(self, worker: _Child, deadline: float, limits: Limits, lookups: dict[str, Lookup | None]) -> Answer:
+    def _listen(
+        self, worker: _Child, deadline: float, limits: Limits, lookups: dict[str, Lookup | None],
+        check: Callable[[], None] | None,
+    ) -> Answer:  # fmt: skip
         parts: list[bytearray] = []
         walls: tuple[str, ...] = ()
         size = asked = 0
         size_max = 2 * limits.bytes + (4 << 20)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            worker.sock.settimeout(left)
+            worker.sock.settimeout(_waited(worker.sock, deadline, check))
             kind, payload = child.receive(worker.sock, size_max)
             if kind == child.ARROW:
                 size += len(payload)
@@ -353,6 +358,22 @@ class Sandbox:
                 signal=-status,
             )
         return Unavailable(f"the SQL sandbox ended early (status {status}): try again", status=status)
+
+
+def _waited(sock: socket.socket, deadline: float, check: Callable[[], None] | None) -> float:
+    """Wait until the child says something; the seconds left then.
+
+    Raises:
+        TimeoutError: It said nothing until the deadline.
+    """
+    heard = select.poll()
+    heard.register(sock, select.POLLIN)
+    while (left := deadline - time.monotonic()) > 0:
+        if heard.poll(1000 * (left if check is None else min(left, CHECK_S))):
+            return max(0.001, deadline - time.monotonic())
+        if check is not None:
+            check()
+    raise TimeoutError
 
 
 def _look_up(lookup: Lookup | None, ids: list[str]) -> dict[str, str | None]:

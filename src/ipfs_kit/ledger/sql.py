@@ -146,6 +146,7 @@ class LedgerSql:
         row_filter: str | None = None,
         limits: Limits = Limits(),  # noqa: B008 - frozen
         all_nodes: bool = False,
+        check: Callable[[], None] | None = None,
     ) -> Result:
         """Run one SELECT over ``ops`` and ``records``.
 
@@ -157,6 +158,7 @@ class LedgerSql:
                 sees only rows it holds for.
             limits: Time, memory, rows and bytes.
             all_nodes: The views hold the records of imported publications too; personal fields of those are null.
+            check: Called every tenth of a second; what it raises ends the query.
 
         Raises:
             InvalidInput: Not exactly one SELECT that the engine accepts.
@@ -179,6 +181,7 @@ class LedgerSql:
                     limits,
                     keys=None if ring is None else lambda ids: {i: ring.subject_key(i) for i in ids},
                     names=None if ring is None else lambda ids: {i: ring.subject_name(i) for i in ids},
+                    check=check,
                 )
             except Stale:
                 if attempt == 2:

@@ -31,6 +31,7 @@ from ipfs_kit.operations.catalogue import CATALOGUE, Mode, Operation, Surface
 from ipfs_kit.operations.context import Context, Progress
 from ipfs_kit.operations.once import Once, undone_on_failure
 from ipfs_kit.operations.principal import Principal, authorise
+from ipfs_kit.operations.quoting import unquote_names
 from ipfs_kit.operations.results import Result
 from ipfs_kit.operations.scopes import judge
 
@@ -196,6 +197,8 @@ class Dispatcher:
             MustWait: The caller may not wait and this call would.
         """
         operation = find_operation(name)
+        if caller.surface != Surface.PYTHON:
+            given = unquote_names(operation, given)
         if not caller.may_wait and not self._engine.has_actor(caller.principal):
             raise MustWait  # a caller's first call makes its key
         call = _Call(self._engine, operation, caller)

@@ -71,8 +71,8 @@ def to_json(value: Any, _depth: int = 0) -> Any:
         value: A handler's result.
 
     Returns:
-        Only ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``; byte-exact names that are not UTF-8
-        have their odd bytes escaped as ``\\xNN``.
+        Only ``dict``, ``list``, ``str``, ``int``, ``float``, ``bool`` and ``None``; names that are not UTF-8 are quoted,
+        see ``quoting``.
     """
     if _depth > MAX_DEPTH:
         raise RecursionError("a result is nested deeper than 64 levels")
@@ -112,9 +112,12 @@ def to_json(value: Any, _depth: int = 0) -> Any:
 
 
 def printable(text: str) -> str:
-    """Text that is valid UTF-8: bytes carried as surrogates are written ``\\xNN``."""
+    """Text that is valid UTF-8: names that are not are quoted so that they can be given back."""
+    if text.isascii() and '"' not in text:
+        return text
+    from ipfs_kit.operations.quoting import quote
+
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return text
+        return quote(text)
+    except UnicodeEncodeError:  # surrogates that stand for no byte: no name has them
+        return text.encode("utf-8", "backslashreplace").decode()

@@ -106,6 +106,13 @@ class StreamHandler(logging.Handler):
         """No lock: writers wait for room each on their own, and the sender must be able to log."""
         self.lock = None
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Emit a record that the filters let through; the standard library's takes the lock, since 3.13 unasked."""
+        passed: bool | logging.LogRecord = self.filter(record)
+        if passed:
+            self.emit(passed if isinstance(passed, logging.LogRecord) else record)
+        return bool(passed)
+
     def emit(self, record: logging.LogRecord) -> None:
         """Queue one record, waiting while too many wait."""
         if self._sender == threading.get_ident():

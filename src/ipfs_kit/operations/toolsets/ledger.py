@@ -147,7 +147,9 @@ def ledger_sql(
 ) -> SqlResult:
     """Query all recorded operations with SQL, in a sandboxed process that can read nothing else."""
     limits = Limits(rows=limit, wall_s=float(timeout))
-    return sql_result(ctx.engine.sql.query(query, params=params, limits=limits, all_nodes=all_nodes))
+    return sql_result(
+        ctx.engine.sql.query(query, params=params, limits=limits, all_nodes=all_nodes, check=ctx.check_cancelled)
+    )
 
 
 def sql_result(found: Result) -> SqlResult:

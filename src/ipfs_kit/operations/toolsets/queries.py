@@ -87,4 +87,6 @@ def ledger_query(
     query = query_named(name)
     values = query.bind(params or {}, ctx.engine.find_op)
     limits = Limits(rows=limit, wall_s=float(timeout))
-    return sql_result(ctx.engine.sql.query(query.sql, params=values, limits=limits, all_nodes=all_nodes))
+    return sql_result(
+        ctx.engine.sql.query(query.sql, params=values, limits=limits, all_nodes=all_nodes, check=ctx.check_cancelled)
+    )

@@ -12,7 +12,7 @@ from ipfs_kit.errors import BudgetExceeded, InvalidInput, KitError
 from ipfs_kit.operations.catalogue import CATALOGUE, Surface
 from ipfs_kit.operations.kit import Kit
 from ipfs_kit.operations.principal import Principal
-from ipfs_kit.operations.results import Content, to_json
+from ipfs_kit.operations.results import Content, Result, to_json
 from ipfs_kit.surfaces.http.auth import TokenAuth, error_body
 from ipfs_kit.surfaces.mcp.calls import trace_of
 from ipfs_kit.surfaces.mcp.replies import provenance
@@ -124,26 +124,47 @@ async def _call(request: Request) -> Response:
     from starlette.responses import JSONResponse, StreamingResponse
 
     arguments = await read_arguments(request)
-    cancelled = threading.Event()
-    try:
-        result = await run_in_threadpool(
-            call_as,
-            request,
-            request.path_params["operation"],
-            arguments,
-            idempotency_key=request.headers.get("idempotency-key"),
-            ack=request.headers.get("x-ipfs-kit-ack"),
-            cancelled=cancelled,
-            trace=trace_of(request.headers.get("traceparent")),
-        )
-    finally:
-        cancelled.set()
+    result = await _while_connected(
+        request,
+        request.path_params["operation"],
+        arguments,
+        idempotency_key=request.headers.get("idempotency-key"),
+        ack=request.headers.get("x-ipfs-kit-ack"),
+        trace=trace_of(request.headers.get("traceparent")),
+    )
     meta = provenance(result)
     if isinstance(result.value, Content) and "application/octet-stream" in request.headers.get("accept", ""):
         headers = {"content-length": str(result.value.length), "x-ipfs-kit-op": str(result.op_id)}
         return StreamingResponse(result.value.open(), media_type="application/octet-stream", headers=headers)
     body = await run_in_threadpool(lambda: {"result": to_json(result.value), "meta": meta, "replayed": result.replayed})
     return JSONResponse(body)
+
+
+async def _while_connected(request: Request, name: str, arguments: Mapping[str, Any], **options: Any) -> Result:
+    """Call an operation that is told to stop when the client goes away; its record then says ``cancelled``."""
+    import anyio
+    from starlette.concurrency import run_in_threadpool
+
+    cancelled = threading.Event()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            continue  # the body was read before: nothing else is expected
+        cancelled.set()
+
+    ended: Result | Exception
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        try:
+            ended = await run_in_threadpool(call_as, request, name, arguments, cancelled=cancelled, **options)
+        except Exception as exc:  # raised again outside of the group, which would wrap it
+            ended = exc
+        finally:
+            cancelled.set()
+        group.cancel_scope.cancel()
+    if isinstance(ended, Exception):
+        raise ended
+    return ended
 
 
 def call_as(request: Request, name: str, arguments: Mapping[str, Any], **options: Any) -> Any:
