@@ -33,6 +33,7 @@ from ipfs_kit.operations.once import Once, undone_on_failure
 from ipfs_kit.operations.principal import Principal, authorise
 from ipfs_kit.operations.quoting import unquote_names
 from ipfs_kit.operations.results import Result
+from ipfs_kit.operations.sampling import SAMPLED
 from ipfs_kit.operations.scopes import judge
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ Authorise = Callable[[Principal, Operation, "str | None"], None]
 
 EFFECT_INLINE_BYTES = 16 * 1024
 """A larger effect is stored as a block and recorded by its CID, so that a record stays within its 32 KiB."""
+COUNTING = frozenset({"ledger", "telemetry", "monitoring", "audit", "stream"})
+"""Streams of operations that count calls."""
 WITNESSED = "witnessed"
 """The acknowledgement of a call that enough witnesses have seen: durable, and covered by their cosignatures."""
 UNRECORDED = "the disk is full: this read was answered but could not be recorded; run 'ipfs-kit gc' or free disk space"
@@ -270,12 +273,17 @@ class Dispatcher:
             caller.progress,
             caller.cancelled,
         )
+        if call.draft.stream in COUNTING and not self._engine.read_only and not call.full:
+            self._engine.sampling.settle()  # what is asked of the ledger holds what was left out until now
         value = call.operation.handler(ctx, **bound)
         receipt = ctx.receipt
         if receipt is None and self._engine.read_only:
             return Result(value, None, call.draft.log, None, None, cid_of(value), "none")
         if receipt is None and call.full and call.operation.mode is Mode.READ:
             return Result(value, None, call.draft.log, None, None, cid_of(value), "none", warning=UNRECORDED)
+        sampled = receipt is None and call.operation.mode is Mode.READ and ctx.intent is None
+        if sampled and self._engine.sampling.leaves_out(call.draft):
+            return Result(value, None, call.draft.log, None, None, cid_of(value), SAMPLED)
         if receipt is None:
             call.draft.after = call.draft.after or _public_version(call.operation, value)
             effect: Effect | None = (lambda tx: Outcome(value)) if call.once else None

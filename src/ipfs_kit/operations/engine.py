@@ -25,6 +25,7 @@ from ipfs_kit.ledger.ledger import Ledger
 from ipfs_kit.operations.clock import Clock, StepRecorder
 from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
+from ipfs_kit.operations.sampling import Sampling
 from ipfs_kit.operations.sealed_names import SealedNames
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ class Engine:
             self._maintenance.start()
             self.keep_reserve()
         self.sealed_names = SealedNames(self)
+        self.sampling = Sampling(self)
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
 
@@ -285,6 +287,8 @@ class Engine:
         steps: list[Callable[[], object]] = [self._maintenance.stop, self._clock_steps.close]
         if "sql" in self.__dict__:
             steps.append(self.sql.close)
+        if not self.read_only:
+            steps.append(self.sampling.settle)
         steps += [self.buckets.close, self.ledger.close, self.blocks.close, self.keys.close, self.state.close]
         error: BaseException | None = None
         for step in steps:

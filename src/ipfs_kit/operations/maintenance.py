@@ -79,6 +79,7 @@ class Maintenance:
                 self._engine.forget_erased()
                 self._engine.keep_reserve()
                 self._engine.buckets.checkpoint()
+                self._engine.sampling.settle()
                 self._batcher.run(time.time_ns())
                 self._seal_if_due()
             except KitError as error:

@@ -1716,11 +1716,13 @@ class Stream(Namespace):
         keep_bytes: int | None = None,
         keep_ops: int | None = None,
         zstd_level: int | None = None,
+        sample_reads: int | None = None,
     ) -> StreamSettings:
         """Change settings of a stream, what is left out stays; return all of them as they are now.
 
         Limits hold for records sealed from now on: a stream gets files of its own once it has a limit. What they let go is
-        removed by `ledger expire`, which a running process calls every hour.
+        removed by `ledger expire`, which a running process calls every hour. Writes, failures and denials are recorded whatever
+        is sampled.
 
         Args:
             stream: The stream.
@@ -1730,6 +1732,7 @@ class Stream(Namespace):
             keep_bytes: Bytes of sealed records beyond which the oldest may expire; 0: no limit.
             keep_ops: Sealed records that stay when the oldest expire; 0: no limit.
             zstd_level: Compression of sealed records, 1 to 22.
+            sample_reads: Record one of so many successful reads of a toolset and count the others; 0 records all.
         """
         found: StreamSettings = self._call(
             "stream.configure",
@@ -1741,6 +1744,7 @@ class Stream(Namespace):
                 "keep_bytes": keep_bytes,
                 "keep_ops": keep_ops,
                 "zstd_level": zstd_level,
+                "sample_reads": sample_reads,
             },
         )
         return found
@@ -2681,7 +2685,7 @@ class Telemetry(Namespace):
     ) -> TelemetryMetrics:
         """Count metrics of recorded operations: how many, how fast, how many failed, how many wait.
 
-        Nothing is sampled: every record of the range counts.
+        Every record of the range counts; of reads that are sampled (`stream configure --sample-reads`) it says how many have none.
 
         Args:
             metrics: The metrics; all when left out.

@@ -25,7 +25,8 @@ class Result:
         index: The record's index in its log; None while only buffered.
         record_cid: CID of the op record.
         cid: CID of the object the call returned or produced; for other reads the op record's.
-        ack: ``fsync``, ``witnessed``, ``buffered`` or ``none`` (read-only store, or a read on a full disk).
+        ack: ``fsync``, ``witnessed``, ``buffered`` ``sampled`` (a read that was counted instead of
+            recorded), or ``none`` (read-only store, or a read on a full disk).
         replayed: The result came from an earlier call with the same idempotency key.
         warning: What the caller must know although the call succeeded.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.ledger import Where
@@ -10,6 +11,7 @@ from ipfs_kit.ledger.record import BULK, LOGS
 from ipfs_kit.ledger.streams.registry import APPEND
 from ipfs_kit.monitoring import health
 from ipfs_kit.monitoring.prometheus import PREFIX, WINDOW_US, Figures, family
+from ipfs_kit.operations.sampling import LEFT_OUT
 from ipfs_kit.operations.telemetry_counts import call_reading, event_reading
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Scrape:
         self._figures = Figures()
         self._at: dict[str, int] = {}
         self._cpu: tuple[int, int] | None = None
+        self._left_out: Counter[str] = Counter()
         self.read = 0
 
     def text(self) -> str:
@@ -61,6 +64,8 @@ class Scrape:
             reading = call_reading(record)
             if reading is None:
                 continue
+            if record.operation == LEFT_OUT and (told := ledger.open_record(record).args):
+                self._left_out[str(told["operation"])] += int(told["left_out"])
             if reading.time_us >= since_us:
                 self._figures.call(reading, record.surface)
             if record.operation == APPEND and record.stream in EVENTS:
@@ -88,6 +93,10 @@ class Scrape:
             line for name, told, value in plain for line in family(f"{PREFIX}_{name}", told, "gauge", [((), value)])
         ]
         stored = [((("backend", "local"),), float(info.size))]
+        left_out = [((("operation", name),), float(count)) for name, count in sorted(self._left_out.items())]
+        if left_out:
+            told = "Reads that sampling left out of the other figures"
+            lines += family(f"{PREFIX}_reads_left_out_total", told, "counter", left_out)
         return [*lines, *family("backend_stored_bytes", "Bytes stored", "gauge", stored)]
 
     def _machine(self) -> list[str]:

@@ -138,6 +138,20 @@ _ALL: Final = (
         _SINCE, _UNTIL,
     ),
     _query(
+        "sampled_reads",
+        "Successful reads by operation: recorded, left out by sampling but counted, and both together.",
+        f"""
+        SELECT operation, sum(kept) AS recorded, sum(gone) AS left_out, sum(kept) + sum(gone) AS reads FROM (
+            SELECT operation, 1 AS kept, 0 AS gone FROM ops
+            WHERE log = 'bulk' AND status = 'ok' AND operation <> 'ledger.reads_left_out' AND {_WHEN}
+            UNION ALL
+            SELECT json_extract_string(args, '$.operation'), 0, CAST(json_extract_string(args, '$.left_out') AS BIGINT)
+            FROM ops WHERE operation = 'ledger.reads_left_out' AND {_WHEN}
+        ) GROUP BY operation ORDER BY left_out DESC, operation
+        """,
+        _SINCE, _UNTIL,
+    ),
+    _query(
         "error_rate_by_node",
         "Calls, failures and their share by node, the most failing first; ask with all_nodes for imported nodes too.",
         f"""

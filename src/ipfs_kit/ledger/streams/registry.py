@@ -43,6 +43,7 @@ class Stream:
         zstd_level: Compression of its sealed segments, 1 to 22.
         keep_bytes: The oldest sealed records may expire while all of them take more bytes than this; None sets no limit.
         keep_ops: The oldest sealed records may expire while at least this many stay; None sets no limit.
+        sample_reads: Of so many reads one is recorded, the others are counted; None records all.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Stream:
     zstd_level: int = 3
     keep_bytes: int | None = None
     keep_ops: int | None = None
+    sample_reads: int | None = None
 
     @cached_property
     def fields(self) -> dict[str, Any]:

@@ -17,9 +17,12 @@ Settings = dict[str, Any]
 
 LIMITS: Final = ("keep_s", "keep_bytes", "keep_ops")
 """Settings that let sealed records expire; None keeps them."""
-SETTINGS: Final = ("batch_rows", "batch_age_s", *LIMITS, "zstd_level")
+SETTINGS: Final = ("batch_rows", "batch_age_s", *LIMITS, "zstd_level", "sample_reads")
 KEPT_FOR_EVER: Final = frozenset({"ledger"})
 """Its ops say what expired and what was erased: without them a gap could not be told from a loss."""
+
+ALWAYS_RECORDED: Final = frozenset({"ledger", "audit", "monitoring", "stream"})
+"""Families whose reads look at what others did; who looked must stay known."""
 
 
 def stream_settings(db: Querying, name: str) -> Stream:
@@ -47,6 +50,13 @@ def families(db: Querying) -> dict[str, int]:
     """Compression level of each stream whose sealed records get files of their own: it may expire, or asks for a level."""
     found = streams_in_force(db)
     return {name: stream.zstd_level for name, stream in found.items() if limited(stream) or _own_level(stream)}
+
+
+def sampled_streams(db: Querying) -> dict[str, int]:
+    """How many reads one record stands for, of the streams whose reads are sampled."""
+    stored = db.query("SELECT stream, settings FROM stream_settings ORDER BY stream")
+    found = {name: _applied(stream_named(name), settings).sample_reads for name, settings in stored}
+    return {name: one_in for name, one_in in found.items() if one_in is not None}
 
 
 def limited(stream: Stream) -> bool:
@@ -98,11 +108,15 @@ def checked(name: str, given: Mapping[str, Any]) -> Settings:
     for key in LIMITS:
         if changes.get(key) == 0:
             changes[key] = None
+    if changes.get("sample_reads") in (0, 1):
+        changes["sample_reads"] = None
+    if changes.get("sample_reads") is not None and (name in ALWAYS_RECORDED or stream_named(name).event is not None):
+        raise InvalidInput(f"reads of stream {name} are always recorded: they are audit, or its records are events")
     if any(changes.get(key) is not None for key in LIMITS) and name in KEPT_FOR_EVER:
         raise InvalidInput(f"ops of stream {name} are kept for ever: they say what expired and what was erased")
     for key, low, high in (
         ("batch_rows", 1, 1 << 20), ("batch_age_s", 1, 1e9), ("zstd_level", 1, 22),
-        ("keep_s", 1, 1e10), ("keep_bytes", 1, 1 << 60), ("keep_ops", 1, 1 << 60),
+        ("sample_reads", 2, 1_000_000), ("keep_s", 1, 1e10), ("keep_bytes", 1, 1 << 60), ("keep_ops", 1, 1 << 60),
     ):  # fmt: skip
         value = changes.get(key)
         if value is not None and not low <= value <= high:

@@ -26,6 +26,7 @@ class StreamSettings:
         keep_bytes: Bytes of sealed records beyond which the oldest may expire; None sets no limit.
         keep_ops: Sealed records that stay when the oldest expire; None sets no limit.
         zstd_level: Compression of records sealed from now on.
+        sample_reads: Of so many reads one is recorded, the others are counted; None records all.
         before: The settings before this call.
     """
 
@@ -36,6 +37,7 @@ class StreamSettings:
     keep_bytes: int | None
     keep_ops: int | None
     zstd_level: int
+    sample_reads: int | None
     before: dict[str, Any]
 
 
@@ -58,11 +60,15 @@ def stream_configure(
     ] = None,
     keep_ops: Annotated[int | None, Arg("sealed records that stay when the oldest expire; 0: no limit")] = None,
     zstd_level: Annotated[int | None, Arg("compression of sealed records, 1 to 22")] = None,
+    sample_reads: Annotated[
+        int | None, Arg("record one of so many successful reads of a toolset and count the others; 0 records all")
+    ] = None,
 ) -> StreamSettings:
     """Change settings of a stream, what is left out stays; return all of them as they are now.
 
     Limits hold for records sealed from now on: a stream gets files of its own once it has a limit. What they let go is
-    removed by `ledger expire`, which a running process calls every hour.
+    removed by `ledger expire`, which a running process calls every hour. Writes, failures and denials are recorded whatever
+    is sampled.
 
     Raises:
         InvalidInput: A value is out of range, or the stream must be kept.
@@ -70,7 +76,7 @@ def stream_configure(
     name = stream_named(stream).name
     given = {
         "batch_rows": batch_rows, "batch_age_s": batch_age_s, "keep_s": keep_s, "keep_bytes": keep_bytes,
-        "keep_ops": keep_ops, "zstd_level": zstd_level,
+        "keep_ops": keep_ops, "zstd_level": zstd_level, "sample_reads": sample_reads,
     }  # fmt: skip
     changes = settings.checked(name, given)
 

@@ -47,6 +47,7 @@ class StreamInfo:
         zstd_level: Compression of its sealed records.
         keep_bytes: Bytes of sealed records beyond which the oldest may expire; None sets no limit.
         keep_ops: Sealed records that stay when the oldest expire; None sets no limit.
+        sample_reads: Of so many reads one is recorded, the others are counted; None records all.
     """
 
     name: str
@@ -60,6 +61,7 @@ class StreamInfo:
     zstd_level: int
     keep_bytes: int | None = None
     keep_ops: int | None = None
+    sample_reads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ def _info(stream: Stream) -> StreamInfo:
         stream.zstd_level,
         stream.keep_bytes,
         stream.keep_ops,
+        stream.sample_reads,
     )
 
 

@@ -106,12 +106,15 @@ class TelemetryMetrics:
         aggregation: What ``value`` is; None means the usual figure of each metric.
         minutes: Time over which rates are counted: between the bounds given, else between the first and last reading.
         figures: By metric and group, the groups with most operations first.
+        left_out: Successful reads of the range that sampling left out of these figures, by operation; empty when every call
+            was recorded, None for other sources.
     """
 
     source: str
     aggregation: str | None
     minutes: float | None
     figures: list[MetricFigures]
+    left_out: dict[str, int] | None
 
 
 @operation("telemetry.metrics", Mode.READ, "telemetry:read", places=SHOWN, aliases=("get_metrics",))
@@ -130,7 +133,7 @@ def telemetry_metrics(
 ) -> TelemetryMetrics:
     """Count metrics of recorded operations: how many, how fast, how many failed, how many wait.
 
-    Nothing is sampled: every record of the range counts.
+    Every record of the range counts; of reads that are sampled (`stream configure --sample-reads`) it says how many have none.
     """
     asked = list(metrics) if metrics else list(METRICS)
     chosen = selected(operation_types, backends, statuses, since, until, by)
@@ -147,7 +150,16 @@ def telemetry_metrics(
         for each in tallies
         if not chosen.by or values_of(metric, each).count
     ]
-    return TelemetryMetrics(source, aggregation, minutes, figures)
+    return TelemetryMetrics(source, aggregation, minutes, figures, _left_out(ctx, source, chosen))
+
+
+def _left_out(ctx: Context, source: str, chosen: Selection) -> dict[str, int] | None:
+    if source != "calls":
+        return None
+    since, until = (None if each is None else each * 1000 for each in (chosen.since_us, chosen.until_us))
+    found = ctx.engine.sampling.counted(since, until)
+    wanted = chosen.operation_types
+    return {name: count for name, count in sorted(found.items()) if wanted is None or name in wanted}
 
 
 def figures_of(
