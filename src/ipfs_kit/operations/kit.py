@@ -16,6 +16,7 @@ from ipfs_kit.operations.engine import Engine
 from ipfs_kit.operations.namespaces import Namespaces
 from ipfs_kit.operations.principal import LOCAL, Principal
 from ipfs_kit.operations.results import Result
+from ipfs_kit.operations.store_path import store_path
 
 if TYPE_CHECKING:
     from ipfs_kit.buckets.guards import Hook
@@ -78,12 +79,7 @@ class Kit(Namespaces):
         Args:
             path: The directory given, if any.
         """
-        if path is not None:
-            return Path(path)
-        if chosen := os.environ.get("IPFS_KIT_STORE"):
-            return Path(chosen)
-        data_home = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")
-        return Path(data_home) / "ipfs-kit"
+        return store_path(path)
 
     def call(self, name: str, /, **arguments: Any) -> Result:
         """Run one operation.

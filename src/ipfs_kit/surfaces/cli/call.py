@@ -66,6 +66,7 @@ def run_operation(key: tuple[str, ...], command: Command, words: Sequence[str], 
 def _called(operation: Operation, given: dict[str, Any], extra: dict[str, Any], options: Globals) -> int:
     from ipfs_kit.operations.kit import Kit
     from ipfs_kit.surfaces.cli import storeless
+    from ipfs_kit.surfaces.cli.interrupts import interrupted
     from ipfs_kit.surfaces.cli.outcome import conclude
     from ipfs_kit.surfaces.cli.progress import Reporter
     from ipfs_kit.surfaces.cli.render import render
@@ -77,8 +78,8 @@ def _called(operation: Operation, given: dict[str, Any], extra: dict[str, Any], 
             reporter.finish()
             render(operation, result, options.json)
             return conclude(operation.name, result, options)
-        with _opened(Kit, store, operation, options) as kit:
-            result = kit.call_with(operation.name, given, progress=reporter, **extra)
+        with interrupted() as cancelled, _opened(Kit, store, operation, options) as kit:
+            result = kit.call_with(operation.name, given, progress=reporter, cancelled=cancelled, **extra)
             reporter.finish()
             render(operation, result, options.json)
     return conclude(operation.name, result, options)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from ipfs_kit.errors import SURFACE_CODES
 from ipfs_kit.operations.catalogue import CATALOGUE
 from ipfs_kit.surfaces.cli.call import parser_for
 from ipfs_kit.surfaces.cli.commands import COMMANDS, Command
 from ipfs_kit.surfaces.cli.outcome import EXIT_PARTIAL
+from ipfs_kit.surfaces.cli.tables import terminal_columns
 from ipfs_kit.surfaces.parsing import Parser
 
 _TITLE = """\
@@ -32,16 +35,28 @@ def overview(group: str | None) -> str:
     Returns:
         Text ending in a line feed.
     """
-    lines = []
+    lines, room = [], terminal_columns()
     for key, command in COMMANDS.items():
         if group is None or key[0] == group:
-            lines.append(f"  {' '.join(key):<20} {summary_of(command)}")
+            lines.append(_summary_line(" ".join(key), summary_of(command), room))
     codes: dict[int, list[str]] = {}
     for kind, code in SURFACE_CODES.items():
         codes.setdefault(code.exit, []).append(kind.value)
     shown = {code: kinds[0].replace("_", " ") for code, kinds in codes.items()} | {EXIT_PARTIAL: "get left entries out"}
     exits = "\nexit status: 0 done; " + "; ".join(f"{code} {text}" for code, text in sorted(shown.items())) + "\n"
-    return _TITLE + "\n".join(lines) + "\n" + (exits + _FOOT if group is None else "")
+    title, foot = _TITLE, exits + _FOOT
+    if room is not None:
+        title, foot = ("\n".join(textwrap.fill(line, room - 1) for line in text.split("\n")) for text in (title, foot))
+    return title + "\n".join(lines) + "\n" + (foot if group is None else "")
+
+
+def _summary_line(name: str, summary: str, room: int | None) -> str:
+    line = f"  {name:<20} {summary}"
+    if room is None or len(line) < room:
+        return line
+    indent = 23 if room >= 60 else 6
+    told = textwrap.fill(summary, room - 1, initial_indent=" " * indent, subsequent_indent=" " * indent)
+    return f"  {name:<20} {told.lstrip()}" if indent == 23 else f"  {name}\n{told}"
 
 
 def summary_of(command: Command) -> str:

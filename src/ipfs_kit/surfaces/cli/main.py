@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.errors import SURFACE_CODES, InternalError, InvalidInput, KitError, StorageFailed
+from ipfs_kit.errors import SURFACE_CODES, ErrorKind, InternalError, InvalidInput, KitError, StorageFailed
 from ipfs_kit.surfaces.cli.commands import COMMANDS, GROUPS, Command, find
 
 EXIT_INTERRUPTED = 130
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_PIPE
     except KeyboardInterrupt:
+        sys.stderr.write("ipfs-kit: interrupted; 'ipfs-kit ledger tail' shows what was done\n")
         return EXIT_INTERRUPTED
     except OSError as exc:
         # Operations raise KitErrors: what comes here is the terminal, a full device behind stdout, or the store's path.
@@ -195,6 +196,10 @@ def _fail(error: KitError, options: Globals) -> int:
         from ipfs_kit.surfaces.text import safe
 
         sys.stderr.write(f"ipfs-kit: {safe(error.message, lines=True)}\n")
+        if error.kind is ErrorKind.CANCELLED:
+            from ipfs_kit.surfaces.cli.interrupts import AGAIN
+
+            sys.stderr.write(f"ipfs-kit: {AGAIN}\n")
     return code
 
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
 from ipfs_kit.ipld import CID
 from ipfs_kit.operations.results import to_json
 from ipfs_kit.surfaces.text import safe
+
+LAST_MIN = 8
+"""Columns that the last cell of a row needs at the least."""
 
 
 def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> list[str]:
@@ -18,7 +24,41 @@ def table(rows: Sequence[Sequence[Any]], head: Sequence[str] = ()) -> list[str]:
     if not cells:
         return []
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    room = terminal_columns()
+    if room is not None and len(widths) > 1 and sum(widths[:-1]) + 2 * (len(widths) - 1) + LAST_MIN > room:
+        return _stacked(cells, room, named=bool(head))
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
+    if room is None:
+        return lines
+    last = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    return [part for line in lines for part in _broken(line, room, "", " " * last)]
+
+
+def terminal_columns() -> int | None:
+    """Columns of the terminal that standard output is; None where it is none, and lines stay as they are."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _stacked(cells: Sequence[Sequence[str]], room: int, *, named: bool) -> list[str]:
+    """Rows too wide for the terminal, a cell a line, so that no cell is torn apart."""
+    lines: list[str] = []
+    for row in cells[1:] if named else cells:
+        for number, text in enumerate(row):
+            if not text:
+                continue
+            told = f"{cells[0][number].lower()}: {text}" if named else text
+            lines += _broken(told, room, "  " if number else "", "    ")
+    return lines
+
+
+def _broken(text: str, room: int, first: str, others: str) -> list[str]:
+    """A line in parts that fit; a word that does not, such as a CID, stays whole so that it can be copied."""
+    if len(first) + len(text) < room:
+        return [first + text]
+    return textwrap.wrap(
+        text, max(room - 1, 20), initial_indent=first, subsequent_indent=others, break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def fields_of(value: Any) -> list[str]:
