@@ -12,6 +12,7 @@ import pytest
 
 from ipfs_kit import Kit
 from ipfs_kit.durable import faults
+from ipfs_kit.durable.reserve import RESERVE_BYTES, SMALL_BYTES, Reserve
 from ipfs_kit.errors import NoSpace
 
 IPFS_KIT = [sys.executable, "-m", "ipfs_kit"]
@@ -117,3 +118,27 @@ def test_a_refused_durable_write_is_no_space_and_leaves_a_store_that_verifies(tm
         kit.bucket.create("after")
         if acked:
             assert set(acked) <= {entry.name for entry in kit.files.list("b:/").entries}
+
+
+def test_a_small_store_has_a_small_reserve_that_doctor_shows_and_a_restart_completes(tmp_path: Path) -> None:
+    store = tmp_path / "small"
+    with Kit.open(store) as kit:
+        found = kit.system.doctor()
+        assert (found.reserve, found.reserve_bytes) == ("complete", SMALL_BYTES)
+        assert kit.engine.reserve.release() == SMALL_BYTES
+        assert kit.system.doctor().reserve == "given back"
+    os.truncate(store / "reserve", 4096)
+    with Kit.open(store, read_only=True) as kit:
+        assert kit.system.doctor().reserve in ("partial", "given back")
+    with Kit.open(store) as kit:
+        assert kit.system.doctor().reserve == "complete"
+        assert kit.store.info().reserve == SMALL_BYTES
+        assert kit.store.verify().ok
+
+
+def test_a_store_that_grew_gets_the_whole_reserve(tmp_path: Path) -> None:
+    reserve = Reserve(tmp_path)
+    assert reserve.restore(lambda: 0)
+    small = reserve.held()
+    assert reserve.restore(lambda: RESERVE_BYTES)
+    assert small < reserve.held() == reserve.size

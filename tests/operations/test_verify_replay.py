@@ -16,7 +16,7 @@ from tests.operations.replay_kit import STEPS, change, faults_of, make_store, ro
 from ipfs_kit import Kit
 from ipfs_kit.operations.replay import replay
 
-TABLES = ("buckets", "sessions", "effects", "snapshots", "ref_effects", "refs", "pins")
+TABLES = ("buckets", "sessions", "effects", "snapshots", "ref_effects", "refs", "pins", "revivals")
 CHANGED = 4_000_000_000_000
 """Added to numbers: more than the hour that a row's time may differ from its record's."""
 
@@ -126,6 +126,10 @@ def test_every_row_taken_away_is_named(made: Path, tmp_path: Path, table: str) -
         (
             "snapshots",
             "INSERT INTO snapshots SELECT session, 1, op_index, time_ns, root, head FROM snapshots WHERE seq=0",
+        ),
+        (
+            "revivals",
+            "INSERT INTO revivals SELECT 3, bucket, session, dropped_op, time_ns FROM revivals WHERE session=0 LIMIT 1",
         ),
         ("snapshots", "INSERT INTO snapshots SELECT 99, seq, op_index, time_ns, root, head FROM snapshots LIMIT 1"),
     ],

@@ -104,7 +104,7 @@ def test_routes_work_on_real_state(tmp_path: Path) -> None:
 
     async def use() -> None:
         async with serving(tmp_path / "s") as (_, client):
-            assert (await client.get("/health")).json() == {"status": "ok"}
+            assert (await client.get("/health")).json() == {"status": "ok", "reserve": "complete"}
             assert (await client.get("/version")).json()["result"]["version"]
             assert (await client.post("/pins", json={"cid": cid})).json()["result"]["cid"] == cid
             assert [p["cid"] for p in (await client.get("/pins")).json()["result"]["pins"]] == [cid]

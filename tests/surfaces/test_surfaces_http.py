@@ -67,7 +67,7 @@ def test_nothing_but_health_and_the_log_answers_without_a_token(served: Served, 
         assert answer.status_code == 401
         assert answer.headers["www-authenticate"] == "Bearer"
         assert answer.json()["error"]["kind"] == "unauthenticated"
-    assert httpx.get(f"http://127.0.0.1:{served.port}/health").json() == {"status": "ok"}
+    assert httpx.get(f"http://127.0.0.1:{served.port}/health").json() == {"status": "ok", "reserve": "complete"}
 
 
 def test_foreign_host_names_are_refused_against_rebinding(served: Served) -> None:

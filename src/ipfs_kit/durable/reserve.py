@@ -20,7 +20,8 @@ from ipfs_kit.errors import NoSpace
 
 RESERVE_NAME: Final = "reserve"
 RESERVE_BYTES: Final = 8 * 1024 * 1024
-# A disk with more free than this needs no reserve yet for a store smaller than the reserve.
+# On a disk with more free than this, a store smaller than the reserve gets a small one: enough to record and to close.
+SMALL_BYTES: Final = 512 * 1024
 _NEAR_BYTES: Final = 1024 * 1024 * 1024
 # On a small file system the reserve takes this part of it.
 _SHARE: Final = 16
@@ -42,6 +43,13 @@ class Room:
     reserve_bytes: int
     reserve_wanted_bytes: int
 
+    @property
+    def state(self) -> str:
+        """``complete``, ``partial``, or ``given back`` while the disk is full or there was no room yet."""
+        if self.reserve_bytes >= self.reserve_wanted_bytes:
+            return "complete"
+        return "partial" if self.reserve_bytes else "given back"
+
 
 class Reserve:
     """The reserve of one store; any number of objects and processes may use the same file.
@@ -58,9 +66,23 @@ class Reserve:
         """With less free than this the reserve is given back."""
         self._credit = 0
 
-    def room(self) -> Room:
-        """What is free and what is set aside."""
-        return Room(self.free(), self.held(), self.size)
+    def room(self, store_bytes: Callable[[], int]) -> Room:
+        """What is free and what is set aside.
+
+        Args:
+            store_bytes: Tells what the store holds.
+        """
+        return Room(self.free(), self.held(), self.wanted(store_bytes))
+
+    def wanted(self, store_bytes: Callable[[], int]) -> int:
+        """Bytes that a complete reserve holds: what a store on this disk needs to be cleaned up.
+
+        Args:
+            store_bytes: Tells what the store holds.
+        """
+        if self.free() > _NEAR_BYTES and store_bytes() < self.size:
+            return min(self.size, SMALL_BYTES)
+        return self.size
 
     def free(self) -> int:
         """Bytes that may still be written."""
@@ -119,15 +141,15 @@ class Reserve:
         """Set the space aside again when there is room, and when the disk or the store is of a size to need it.
 
         Args:
-            store_bytes: Tells what the store holds; a small store on an empty disk gets no reserve.
+            store_bytes: Tells what the store holds; a small store on an empty disk gets a small reserve.
 
         Returns:
             Whether the reserve is complete.
         """
-        if self.held() >= self.size:
+        wanted = self.wanted(store_bytes)
+        if self.held() >= wanted:
             return True
-        free = self.free()
-        if free < 2 * self.size + self.low or (free > _NEAR_BYTES and store_bytes() < self.size):
+        if self.free() < 2 * wanted + self.low:
             return False
         try:
             _call("allocate", self.path)
@@ -136,7 +158,7 @@ class Reserve:
             raise storage_failed("allocate", self.path, exc) from exc
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.posix_fallocate(fd, 0, self.size)
+            os.posix_fallocate(fd, 0, wanted)
             return True
         except OSError as exc:
             if exc.errno in (errno.EWOULDBLOCK, errno.EACCES):

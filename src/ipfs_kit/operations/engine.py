@@ -16,7 +16,7 @@ from ipfs_kit.blocks.pins import PINS_SCHEMA, Pins
 from ipfs_kit.blocks.store import PackStore
 from ipfs_kit.buckets import Buckets
 from ipfs_kit.durable import StateDB, files, shared
-from ipfs_kit.durable.reserve import Reserve
+from ipfs_kit.durable.reserve import Reserve, Room
 from ipfs_kit.errors import FormatError, InvalidInput, NoSpace, OpNotFound, StoreNotFound
 from ipfs_kit.keys import KeyRing
 from ipfs_kit.ledger import SCHEMAS as LEDGER_SCHEMAS
@@ -135,6 +135,10 @@ class Engine:
     def has_room(self) -> bool:
         """Whether a call can be recorded; gives the reserve back when the disk is nearly full."""
         return self.read_only or self.reserve.relieve()
+
+    def room(self) -> Room:
+        """What is free on the store's disk and what is set aside."""
+        return self.reserve.room(self.blocks.size_bytes)
 
     def keep_reserve(self) -> None:
         """Set disk space aside again where there is some."""

@@ -81,7 +81,7 @@ class Views:
         """The store and its sizes."""
         engine = self._engine
         packs = engine.blocks.pack_stats()
-        room = engine.reserve.room()
+        room = engine.room()
         return StoreInfo(
             path=str(engine.path),
             node=engine.ledger.node,

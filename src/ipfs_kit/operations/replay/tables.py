@@ -10,6 +10,7 @@ from ipfs_kit.durable.state import Snapshot
 from ipfs_kit.errors import KitError
 from ipfs_kit.operations.replay import changes as ch
 from ipfs_kit.operations.replay.findings import ReplayReport, RowFault, Unreadable
+from ipfs_kit.operations.replay.revivals import RevivalsReplay
 
 _BUCKET: Final = "name, type, structure, kind, profile, domain, metadata, created_ns"
 
@@ -62,6 +63,7 @@ class TablesReplay:
         self._buckets: dict[int, _Bucket] = {}
         self._sessions: dict[int, _Session] = {}
         self._refs: dict[tuple[int, str], _Ref] = {}
+        self._revivals = RevivalsReplay(unreadable, report, kept_since_ns)
 
     def apply(self, op: int, time_ns: int, change: ch.Change) -> None:
         """Take one change of an op."""
@@ -84,6 +86,8 @@ class TablesReplay:
             case ch.SessionDropped(session) if session in self._sessions:
                 self._sessions[session].dropped_op = self._sessions[session].last = op
             case ch.SessionBack(session) if session in self._sessions:
+                back = self._sessions[session]
+                self._revivals.add(op, time_ns, back.bucket, session, back.dropped_op)
                 self._sessions[session].dropped_op, self._sessions[session].last = None, op
 
     def _drop_bucket(self, op: int, time_ns: int, bucket: int, dropped_ns: int) -> None:
@@ -99,6 +103,7 @@ class TablesReplay:
         found = self._buckets.get(bucket)
         if found is None:
             return
+        self._revivals.add(op, time_ns, bucket, 0, found.dropped_op)
         for session in self._sessions.values():
             if session.bucket == bucket and session.dropped_op == found.dropped_op:
                 session.dropped_op, session.last = None, op
@@ -119,6 +124,7 @@ class TablesReplay:
         uids = self._compare_buckets(view)
         self._compare_sessions(view, set(uids.values()))
         self._compare_refs(view, uids)
+        self._revivals.compare(view, set(uids.values()))
 
     def _compare_buckets(self, view: Snapshot) -> dict[str, int]:
         report, uids = self._report, {}

@@ -79,6 +79,9 @@ class DoctorReport:
         store: The open store.
         free_bytes: Free space where the store lies.
         cpus: Usable processors.
+        reserve: Space set aside for recording and cleaning up on a full disk: ``complete``, ``partial`` or ``given back``;
+            None without a store.
+        reserve_bytes: What it holds now.
         dependencies: Version of each dependency, or ``absent`` with what it is for.
     """
 
@@ -88,12 +91,15 @@ class DoctorReport:
     store: str
     free_bytes: int
     cpus: int
+    reserve: str | None
+    reserve_bytes: int | None
     dependencies: dict[str, str]
 
 
 @operation("system.doctor", Mode.READ, "system:read", places=Nowhere("reports on the installation"))
 def system_doctor(ctx: Context) -> DoctorReport:
     """Report versions, optional parts and free space; attach it to a bug report."""
+    room = ctx.engine.room()
     return DoctorReport(
         version=__version__,
         python=sys.version.split()[0],
@@ -101,6 +107,8 @@ def system_doctor(ctx: Context) -> DoctorReport:
         store=str(ctx.engine.path),
         free_bytes=shutil.disk_usage(_present(ctx.engine.path)).free,
         cpus=len(os.sched_getaffinity(0)),
+        reserve=None if room is None else room.state,
+        reserve_bytes=None if room is None else room.reserve_bytes,
         dependencies={name: _version_of(name, purpose) for name, purpose in DEPENDENCIES.items()},
     )
 

@@ -88,6 +88,9 @@ class _NoEngine:
         self.path = path
         self.blocks = _NoBlocks()
 
+    def room(self) -> None:
+        """Nothing is set aside."""
+
 
 class _NoBlocks:
     """A block store that holds nothing."""

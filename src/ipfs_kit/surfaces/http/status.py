@@ -18,10 +18,15 @@ def status_routes() -> list[Route]:
 
 
 async def _health(request: Request) -> Response:
+    from starlette.concurrency import run_in_threadpool
     from starlette.responses import JSONResponse
 
-    failed = request.app.state.kit.engine.failed
-    return JSONResponse({"status": "failed" if failed else "ok"}, 503 if failed else 200)
+    engine = request.app.state.kit.engine
+    if engine.failed:
+        return JSONResponse({"status": "failed"}, 503)
+    # Whether the disk is filling up is for every prober to know; how much is free is not.
+    room = await run_in_threadpool(engine.room)
+    return JSONResponse({"status": "ok", "reserve": room.state})
 
 
 async def _metrics(request: Request) -> Response:
