@@ -43,7 +43,7 @@ class Sampling:
 
     def leaves_out(self, draft: Draft) -> bool:
         """Whether a read that succeeded is only counted; one that is recorded learns what it stands for."""
-        token = self._engine.state.changed()
+        token = self._engine.sealed_names.token  # the dispatcher asked for it when this call began
         if token != self._token:
             self._token, self._rates = token, sampled_streams(self._engine.state)
         one_in = self._rates.get(draft.stream) if self._rates else None

@@ -31,7 +31,8 @@ class SealedNames:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._token = -1
+        self.token = -1
+        """Token of the committed state that the newest call saw: asking for one costs as much as the rest of ``note``."""
         self._known: dict[str, str | None] = {}
 
     def note(self, draft: Draft, operation: Operation, given: Mapping[str, Any]) -> None:
@@ -44,6 +45,9 @@ class SealedNames:
             operation: What is called.
             given: Its arguments, unchecked.
         """
+        token = self._engine.state.changed()
+        if token != self.token or len(self._known) >= _KNOWN_MAX:
+            self.token, self._known = token, {}
         places = operation.places
         domains: dict[str, None] = {}
         if isinstance(places, tuple):
@@ -87,11 +91,7 @@ class SealedNames:
 
     def _current(self, name: str) -> str | None:
         """The domain of the newest bucket of a name; None when it is open or there never was one."""
-        state = self._engine.state
-        token = state.changed()
-        if token != self._token or len(self._known) >= _KNOWN_MAX:
-            self._token, self._known = token, {}
-        known = self._known
+        known, state = self._known, self._engine.state
         if name not in known:
             rows = state.query(_NOW, (name,)) or state.query(_EVER, (name,))[:1]
             known[name] = rows[0][1] if rows and rows[0][0] == BucketKind.SEALED.value else None
