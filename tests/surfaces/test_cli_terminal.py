@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -32,6 +33,11 @@ def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
 
 
+def _at_the_terminal() -> None:
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a test run in the background has it ignored
+
+
 def at_terminal(columns: int, store: Path, *words: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a command whose output is a terminal of so many columns; the process and our end of the terminal."""
     master, slave = pty.openpty()
@@ -40,7 +46,7 @@ def at_terminal(columns: int, store: Path, *words: str) -> tuple[subprocess.Pope
     child = subprocess.Popen(
         [*KIT, "--store", str(store), *words],
         stdin=slave, stdout=slave, stderr=slave, env={**environment, "TERM": "xterm"}, start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=_at_the_terminal,
     )  # fmt: skip
     os.close(slave)
     return child, master
@@ -81,11 +87,15 @@ def test_ctrl_c_in_a_long_put_says_how_to_go_on_and_leaves_the_session_as_it_was
     with big.open("wb") as out:
         out.truncate(64 << 30)
     child, master = at_terminal(80, store, "put", str(big), "docs:/big.bin")
-    assert b"/s" in read_all(master, until=b"/s")  # the rate of the progress line: it is under way
-    os.write(master, b"\x03")
-    said = read_all(master).decode()
-    os.close(master)
-    assert child.wait(WAIT_S) == 130, said
+    try:
+        assert b"/s" in read_all(master, until=b"/s")  # the rate of the progress line: it is under way
+        os.write(master, b"\x03")
+        said = read_all(master).decode()
+        os.close(master)
+        assert child.wait(WAIT_S) == 130, said
+    finally:
+        child.kill()
+        child.wait(WAIT_S)
     assert "stopping" in said
     assert "run the same command again" in said
     assert "Traceback" not in said
