@@ -237,8 +237,15 @@ class Collecting:
             return sum(entry.stat().st_size for entry in entries if not is_temporary(entry.name))
 
     def room_to_copy(self, size: int) -> bool:
-        """Whether the disk holds so many bytes more, with some left for the index and the record of the collection."""
-        return self._reserve.free() >= size + (self._reserve.low // 2 if size else 0)
+        """Whether the disk holds so many bytes more, with some left for the index and the record of the collection.
+
+        The reserve is there for this: it is given back when that makes the room, and set aside again once collected.
+        """
+        wanted = size + (self._reserve.low // 2 if size else 0)
+        free = self._reserve.free()
+        if free < wanted <= free + self._reserve.held():
+            free += self._reserve.release()
+        return free >= wanted
 
     # -- compaction ----------------------------------------------------------------------------------------------
 
