@@ -79,6 +79,8 @@ class Stat:
     content_type: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    target: str | None = None
+    """Where a symbolic link points; None for all else, and in listings."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -34,8 +35,11 @@ class ReadOps(BucketsBase):
             Expired: the state lies before the time-travel horizon.
         """
         location = as_location(at)
-        _, item = self._entry(location)
-        return stat_of(location.path, as_present(item, location.path))
+        space, item = self._entry(location)
+        found = stat_of(location.path, as_present(item, location.path))
+        if item is not None and item.kind is Kind.SYMLINK:
+            return replace(found, target=text_of(self.link_target(space, item)))
+        return found
 
     def exists_at(self, at: str | Location) -> bool:
         """Whether something is at a location; the bucket and the state must exist."""

@@ -8,7 +8,6 @@ at a version they can only be read. Nothing is cached between calls, so listings
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import tempfile
@@ -21,6 +20,7 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from ipfs_kit.errors import ErrorKind, KitError
 from ipfs_kit.operations.kit import Kit
+from ipfs_kit.surfaces.filesystem_errors import os_errors
 
 READ_BLOCK: Final = 8 << 20
 """Bytes fetched at once by a file read from beginning to end, and held of one being written: more lie on disk."""
@@ -28,25 +28,6 @@ SEEN_MAX: Final = 10_000
 """Contents whose first sight is remembered."""
 APPENDED_MAX: Final = 8 << 20
 PAGE: Final = 1_000
-_NUMBERS: Final = {
-    ErrorKind.PATH_NOT_FOUND: errno.ENOENT, ErrorKind.BUCKET_NOT_FOUND: errno.ENOENT, ErrorKind.REF_NOT_FOUND: errno.ENOENT,
-    ErrorKind.NOT_FOUND: errno.ENOENT, ErrorKind.STORE_NOT_FOUND: errno.ENOENT, ErrorKind.ALREADY_EXISTS: errno.EEXIST,
-    ErrorKind.NOT_EMPTY: errno.ENOTEMPTY, ErrorKind.DENIED: errno.EACCES, ErrorKind.READ_ONLY: errno.EROFS,
-    ErrorKind.NO_SPACE: errno.ENOSPC, ErrorKind.LOCK_TIMEOUT: errno.EBUSY, ErrorKind.TIMEOUT: errno.ETIMEDOUT,
-    ErrorKind.INVALID_PATH: errno.EINVAL, ErrorKind.INVALID_NAME: errno.EINVAL, ErrorKind.INVALID_INPUT: errno.EINVAL,
-    ErrorKind.CONFLICT: errno.EAGAIN,
-}  # fmt: skip
-"""What the operating system would say; anything else is EIO."""
-
-
-@contextlib.contextmanager
-def os_errors(path: str) -> Iterator[None]:
-    """Errors as those of the operating system, which callers of a file system expect; the cause keeps the kind."""
-    try:
-        yield
-    except KitError as error:
-        number = _NUMBERS.get(error.kind, errno.EIO)
-        raise OSError(number, error.message, path) from error
 
 
 class KitFileSystem(AbstractFileSystem):  # type: ignore[misc]

@@ -225,6 +225,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("upgrade",): Command("system.upgrade"),
     ("mcp",): Command(help="Serve the Model Context Protocol over stdio."),
     ("serve",): Command(help="Serve HTTP: API, MCP, gateway, ledger, on loopback with a token."),
+    ("mount",): Command(help="Mount a bucket or a version of it as a folder, until unmounted or interrupted (fuse3)."),
     ("observe",): Command(help="Follow the watched folders and print changes as they happen, until interrupted."),
     ("witness",): Command(help="Witness logs of other stores: cosign their checkpoints (C2SP tlog-witness)."),
     ("completion",): Command(help="Print the shell completion script for bash, zsh or fish."),

@@ -148,6 +148,10 @@ def _program(name: str, arguments: list[str], options: Globals) -> int:
         from ipfs_kit.surfaces.http.serve import run_serve
 
         return run_serve(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
+    if name == "mount":
+        from ipfs_kit.surfaces.fuse.mount import run_mount
+
+        return run_mount(arguments, options)
     if name == "observe":
         from ipfs_kit.surfaces.cli.observe import run_observe
 
