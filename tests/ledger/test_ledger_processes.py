@@ -66,7 +66,11 @@ def test_two_processes_write_one_gapless_log(tmp_path: Path) -> None:
 def test_sixty_four_processes_write_one_gapless_log(tmp_path: Path) -> None:
     began = time.monotonic()
     run_together(tmp_path / "store", 64, 1000)
-    sys.stdout.write(f"64 processes x 1000 ops: {64_000 / (time.monotonic() - began):.0f} ops/s with effects\n")
+    seconds = time.monotonic() - began
+    sys.stdout.write(
+        f"64 processes x 1000 ops with effects and 1000 buffered each: gap-free and verified in {seconds:.0f} s, starting the "
+        "processes, reading back and verifying included; nothing in it is random\n"
+    )
 
 
 @pytest.mark.parametrize(
