@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ipfs_kit.monitoring.health import Check
     from ipfs_kit.operations.results import Content
     from ipfs_kit.operations.toolsets.audit import AuditPage, AuditVerdict, Timeline
-    from ipfs_kit.operations.toolsets.audit_reports import AuditExport, AuditReport
+    from ipfs_kit.operations.toolsets.audit_reports import AuditReport
     from ipfs_kit.operations.toolsets.audit_watch import AlertCheck, Detection, RuleChange, RuleList
     from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
@@ -75,8 +75,9 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.versions_folders import FolderRestored, FolderStatus, SnapshotInfo
     from ipfs_kit.operations.toolsets.versions_rules import CommitRules, ProtectionList
     from ipfs_kit.operations.toolsets.versions_share import ShareCheck, ShareInfo
-    from ipfs_kit.operations.toolsets.vfs_journal import VfsExport, VfsPage, VfsStatistics, VfsTimeline
+    from ipfs_kit.operations.toolsets.vfs_journal import VfsPage, VfsStatistics, VfsTimeline
     from ipfs_kit.operations.toolsets.witness import WitnessedInfo, WitnessList
+    from ipfs_kit.operations.written_rows import WrittenRows
 
 _UNSET: Any = object()
 
@@ -1900,7 +1901,7 @@ class Audit(Namespace):
         text: str | None = None,
         denials: bool = True,
         overwrite: bool = False,
-    ) -> AuditExport:
+    ) -> WrittenRows:
         """Write audit rows to a local file, newest first: all that ``audit query`` finds with the same conditions.
 
         Args:
@@ -1920,7 +1921,7 @@ class Audit(Namespace):
             denials: Calls that this store refused, too.
             overwrite: Replace a file that exists.
         """
-        found: AuditExport = self._call(
+        found: WrittenRows = self._call(
             "audit.export",
             {
                 "destination": destination,
@@ -2280,7 +2281,7 @@ class VfsJournal(Namespace):
         until: float | None = None,
         calls: bool = True,
         overwrite: bool = False,
-    ) -> VfsExport:
+    ) -> WrittenRows:
         """Write the journal to a local file, newest first: all that `vfs-journal query` finds with the same conditions.
 
         Args:
@@ -2296,7 +2297,7 @@ class VfsJournal(Namespace):
             calls: This store's own file operations, too.
             overwrite: Replace a file that exists.
         """
-        found: VfsExport = self._call(
+        found: WrittenRows = self._call(
             "vfs_journal.export",
             {
                 "destination": destination,

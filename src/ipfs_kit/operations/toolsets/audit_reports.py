@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Literal
 
-from ipfs_kit.durable import files
 from ipfs_kit.monitoring.audit_reports import REPORTS, ReportTable
 from ipfs_kit.monitoring.audit_rows import EVENT_TYPES, SEVERITIES, AuditRow, Chosen
-from ipfs_kit.monitoring.row_files import WRITERS
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
@@ -35,6 +31,7 @@ from ipfs_kit.operations.toolsets.audit import (
     span,
 )
 from ipfs_kit.operations.views import iso_time
+from ipfs_kit.operations.written_rows import Destination, FileFormat, Overwrite, WrittenRows, write_rows
 
 Kind = Literal["summary", "security", "compliance", "user_activity"]
 
@@ -83,30 +80,11 @@ def audit_report(
     )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class AuditExport:
-    """A file that was written.
-
-    Args:
-        path: Where.
-        file_format: How.
-        rows: Rows in it.
-        size: Its bytes.
-        truncated: Rows beyond were left out.
-    """
-
-    path: str
-    file_format: str
-    rows: int
-    size: int
-    truncated: bool
-
-
 @operation("audit.export", Mode.READ, "audit:read", places=SHOWN)
 def audit_export(
     ctx: Context,
-    destination: Annotated[str, Arg("local file to write", local=True, positional=True)],
-    file_format: Annotated[Literal["json", "jsonl", "csv", "parquet"], Arg("how the file is written")] = "jsonl",
+    destination: Destination,
+    file_format: FileFormat = "jsonl",
     types: Types = None,
     users: Users = None,
     status: Statuses = None,
@@ -119,8 +97,8 @@ def audit_export(
     until: Until = None,
     text: Text = None,
     denials: Denials = True,
-    overwrite: Annotated[bool, Arg("replace a file that exists")] = False,
-) -> AuditExport:
+    overwrite: Overwrite = False,
+) -> WrittenRows:
     """Write audit rows to a local file, newest first: all that ``audit query`` finds with the same conditions.
 
     Raises:
@@ -130,21 +108,4 @@ def audit_export(
         checked("kind of event", types, EVENT_TYPES), users, status, resource, resource_type, actions, ips,
         checked("severity", severities, SEVERITIES), text, denials,
     )  # fmt: skip
-    found = gathered(ctx, chosen, span(since, until))
-    counted = 0
-
-    def rows() -> Iterator[AuditRow]:
-        nonlocal counted
-        for row in islice(found, COUNTED_MAX):
-            counted += 1
-            if counted % 1_000 == 0:
-                ctx.progress(counted, None, "rows")
-            yield row
-
-    path = os.path.abspath(os.path.expanduser(destination))
-    data = b"".join(WRITERS[file_format](AuditRow, rows()))
-    if overwrite:
-        files.replace(path, data, mode=0o600)
-    else:
-        files.create_exclusive(path, data, mode=0o600)
-    return AuditExport(path, file_format, counted, len(data), next(found, None) is not None)
+    return write_rows(ctx, AuditRow, gathered(ctx, chosen, span(since, until)), destination, file_format, overwrite)

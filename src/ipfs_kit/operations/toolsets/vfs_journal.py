@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated
 
-from ipfs_kit.durable import files
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ledger import Record, Where
 from ipfs_kit.ledger.record import BULK, INTENT, LOGS
 from ipfs_kit.ledger.streams.registry import APPEND
-from ipfs_kit.monitoring.row_files import WRITERS
 from ipfs_kit.monitoring.vfs_rows import CALLS, EMBEDDED, KIND_OF, BackendFigures, VfsRow, Wanted, figures
 from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
 from ipfs_kit.operations.views import iso_time
+from ipfs_kit.operations.written_rows import Destination, FileFormat, Overwrite, WrittenRows, write_rows
 
 STREAM = "vfs_journal"
 SCANNED_MAX = 200_000
@@ -176,30 +174,11 @@ def vfs_journal_timeline(
     return VfsTimeline(bucket_s, total, made, truncated)
 
 
-@dataclass(frozen=True, slots=True)
-class VfsExport:
-    """A file that was written.
-
-    Args:
-        path: Where.
-        file_format: How.
-        rows: Rows in it.
-        size: Its bytes.
-        truncated: Rows beyond were left out.
-    """
-
-    path: str
-    file_format: str
-    rows: int
-    size: int
-    truncated: bool
-
-
 @operation("vfs_journal.export", Mode.READ, "vfs:read", places=SHOWN)
 def vfs_journal_export(
     ctx: Context,
-    destination: Annotated[str, Arg("local file to write", local=True, positional=True)],
-    file_format: Annotated[Literal["json", "jsonl", "csv", "parquet"], Arg("how the file is written")] = "jsonl",
+    destination: Destination,
+    file_format: FileFormat = "jsonl",
     backend: Backend = None,
     operation_type: Kind = None,
     verb: Verb = None,
@@ -208,36 +187,15 @@ def vfs_journal_export(
     since: Since = None,
     until: Until = None,
     calls: Calls = True,
-    overwrite: Annotated[bool, Arg("replace a file that exists")] = False,
-) -> VfsExport:
+    overwrite: Overwrite = False,
+) -> WrittenRows:
     """Write the journal to a local file, newest first: all that `vfs-journal query` finds with the same conditions.
 
     Raises:
         AlreadyExists: There is a file and overwriting was not asked for.
     """
     found = gathered(ctx, Wanted(backend, operation_type, verb, status, text), calls, since, until)
-    counted = 0
-
-    def rows() -> Iterator[VfsRow]:
-        nonlocal counted
-        for row in islice(found, COUNTED_MAX):
-            counted += 1
-            if counted % 1_000 == 0:
-                ctx.progress(counted, None, "rows")
-            yield row
-
-    path = os.path.abspath(os.path.expanduser(destination))
-    size = 0
-
-    def pieces() -> Iterator[bytes]:
-        nonlocal size
-        for piece in WRITERS[file_format](VfsRow, rows()):
-            size += len(piece)
-            yield piece
-
-    write = files.replace if overwrite else files.create_exclusive
-    write(path, pieces(), mode=0o600)
-    return VfsExport(path, file_format, counted, size, next(found, None) is not None)
+    return write_rows(ctx, VfsRow, found, destination, file_format, overwrite)
 
 
 # -- reading the ledger ----------------------------------------------------------------------------------------------
