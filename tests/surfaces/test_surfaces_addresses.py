@@ -116,6 +116,10 @@ def test_entity_tags_compare_weakly_and_whole() -> None:
     assert not matches("", '"x"')
 
 
+SITES: dict[str, CID] = {}
+"""A folder with a page of its own in each store served."""
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, CID, bytes]]:
     store, body = tmp_path / "store", os.urandom(2_500_000)
@@ -124,8 +128,14 @@ def served(tmp_path: Path) -> Iterator[tuple[httpx.Client, CID, bytes]]:
     (root / "big").write_bytes(body)
     (root / "empty").write_bytes(b"")
     (root / HOSTILE).write_bytes(b"x")
+    site = tmp_path / "site"
+    (site / "sub").mkdir(parents=True)
+    (site / "index.html").write_text("<a href='sub/a.txt'>a</a>", encoding="utf-8")
+    (site / "sub" / "a.txt").write_text("text", encoding="utf-8")
+    (site / "sub" / "pic.png").write_bytes(b"\x89PNG")
     with Kit.open(store) as kit:
         cid = kit.store.add(str(root)).cid
+        SITES[str(store)] = kit.store.add(str(site)).cid
     arguments = [sys.executable, "-m", "ipfs_kit", "--store", str(store), "serve", "--port", "0"]
     server = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert server.stdout is not None
@@ -178,3 +188,25 @@ def test_gateway_answers_errors_from_the_one_table(served: tuple[httpx.Client, C
     assert client.get(f"/ipfs/{cid}/absent").status_code == 404
     assert client.get(f"/ipfs/{cid}/big", headers={"authorization": "Bearer wrong"}).status_code == 401
     assert client.get(f"/ipfs/{cid}/big", headers={"host": "evil.example"}).status_code in {401, 403}
+
+
+def test_gateway_serves_pages_types_and_names_as_the_path_gateway_specification_says(
+    served: tuple[httpx.Client, CID, bytes], tmp_path: Path
+) -> None:
+    client, cid, _ = served
+    site = SITES[str(tmp_path / "store")]
+    moved = client.get(f"/ipfs/{site}?x=1")
+    assert (moved.status_code, moved.headers["location"]) == (301, f"/ipfs/{site}/?x=1")
+    page = client.get(f"/ipfs/{site}/")
+    assert page.text == "<a href='sub/a.txt'>a</a>"
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("sandbox;")
+    assert client.get(f"/ipfs/{site}/sub/a.txt").headers["content-type"] == "text/plain; charset=utf-8"
+    assert client.get(f"/ipfs/{site}/sub/pic.png").headers["content-type"] == "image/png"
+    assert client.get(f"/ipfs/{cid}/big").headers["content-type"] == "application/octet-stream"
+    named = client.get(f"/ipfs/{cid}/big?filename=caf%C3%A9%22.txt&download=true")
+    assert named.headers["content-disposition"] == "attachment; filename*=UTF-8''caf%C3%A9%22.txt"
+    folder = client.get(f"/ipfs/{site}/sub")
+    assert folder.headers["x-ipfs-path"] == f"/ipfs/{site}/sub"
+    assert client.get(f"/ipfs/{site}/sub", headers={"if-none-match": folder.headers["etag"]}).status_code == 304
+    assert client.get(f"/ipfs/{cid}", headers={"if-none-match": folder.headers["etag"]}).status_code == 200

@@ -24,6 +24,9 @@ SANDBOX = {
 """Content of strangers must not act as this server's pages (decision 32)."""
 
 
+INDEX = "index.html"
+"""What is served for a folder that has one (path gateway specification)."""
+BEFORE_INDEX = "index.htmk\U0010ffff"
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -49,7 +52,17 @@ async def _serve(request: Request) -> Response:
         return Response(block.value, media_type="application/vnd.ipld.raw", headers=headers)
     stat = (await run_in_threadpool(call_as, request, "store.stat", {"path": path})).value
     if stat.kind == "dir":
-        return await run_in_threadpool(_directory, request, path)
+        etag = f'"DirIndex-{stat.cid}-{request.query_params.get("cursor") or ""}"'
+        index = await run_in_threadpool(_index_of, request, path)
+        if index is None:
+            if matches(request.headers.get("if-none-match", ""), etag):
+                return Response(status_code=304, headers={"etag": etag})
+            return await run_in_threadpool(_directory, request, path, etag)
+        if not request.url.path.endswith("/"):
+            # Relative links of a page lead somewhere else without the slash.
+            query = f"?{request.url.query}" if request.url.query else ""
+            return Response(status_code=301, headers={**SANDBOX, "location": f"/ipfs/{_quoted(path)}/{query}"})
+        path, stat = f"{path}/{INDEX}", index
     etag = f'"{stat.cid}"'
     if matches(request.headers.get("if-none-match", ""), etag):
         return Response(status_code=304, headers={"etag": etag})
@@ -74,8 +87,31 @@ async def _serve(request: Request) -> Response:
     if wanted is not None:
         status = 206
         headers["content-range"] = f"bytes {first}-{first + content.length - 1}/{stat.size}"
+    name = request.query_params.get("filename") or path.rpartition("/")[2]
+    if "filename" in request.query_params or request.query_params.get("download") == "true":
+        how = "attachment" if request.query_params.get("download") == "true" else "inline"
+        headers["content-disposition"] = f"{how}; filename*=UTF-8''{_quoted(name)}"
     chunks: Any = iter(()) if request.method == "HEAD" else content.open()
-    return StreamingResponse(chunks, status, headers, "application/octet-stream")
+    return StreamingResponse(chunks, status, headers, media_type_of(name))
+
+
+def media_type_of(name: str) -> str:
+    """The media type a name's ending stands for; bytes of no known kind otherwise."""
+    import mimetypes
+
+    found, encoding = mimetypes.guess_type(name, strict=True)
+    if found is None or encoding is not None:
+        return "application/octet-stream"
+    return f"{found}; charset=utf-8" if found.startswith("text/") else found
+
+
+def _index_of(request: Request, path: str) -> Any:
+    """What is known of a folder's page; None when it has none."""
+    from ipfs_kit.surfaces.http.app import call_as
+
+    # Listed from just before it, so that a folder without one is no failed call on the record.
+    page = call_as(request, "store.ls", {"path": path, "cursor": BEFORE_INDEX, "limit": 1}).value
+    return next((entry for entry in page.entries if entry.name == INDEX and entry.kind == "file"), None)
 
 
 def _path_of(request: Request) -> str:
@@ -127,7 +163,7 @@ def _beyond(size: int) -> Response:
     return JSONResponse(error_body(error)[1], 416, {"content-range": f"bytes */{size}", "accept-ranges": "bytes"})
 
 
-def _directory(request: Request, path: str) -> Response:
+def _directory(request: Request, path: str, etag: str) -> Response:
     from starlette.responses import HTMLResponse
 
     from ipfs_kit.surfaces.http.app import call_as
@@ -140,4 +176,10 @@ def _directory(request: Request, path: str) -> Response:
     ]
     more = f'<p><a href="?cursor={quote(page.cursor)}">next page</a></p>' if page.cursor else ""
     body = f"<!doctype html><meta charset=utf-8><title>/ipfs/{html.escape(safe(path))}</title><table>{''.join(rows)}</table>{more}"
-    return HTMLResponse(body, headers=SANDBOX)
+    headers = {
+        **SANDBOX,
+        "etag": etag,
+        "cache-control": "public, max-age=604800",
+        "x-ipfs-path": _quoted(f"/ipfs/{path}"),
+    }
+    return HTMLResponse(body, headers=headers)
