@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from ipfs_kit.errors import InvalidInput
+from ipfs_kit.errors import InvalidInput, PathNotFound
 from ipfs_kit.surfaces.http.auth import error_body
 from ipfs_kit.surfaces.text import human_size, safe
 
@@ -26,7 +26,6 @@ SANDBOX = {
 
 INDEX = "index.html"
 """What is served for a folder that has one (path gateway specification)."""
-BEFORE_INDEX = "index.htmk\U0010ffff"
 _RANGE = re.compile(r"bytes=\s*([0-9]{0,18})-([0-9]{0,18})\s*", re.ASCII | re.IGNORECASE)
 
 
@@ -53,11 +52,13 @@ async def _serve(request: Request) -> Response:
     stat = (await run_in_threadpool(call_as, request, "store.stat", {"path": path})).value
     if stat.kind == "dir":
         etag = f'"DirIndex-{stat.cid}-{request.query_params.get("cursor") or ""}"'
-        index = await run_in_threadpool(_index_of, request, path)
+        given = {"path": path, "cursor": request.query_params.get("cursor")}
+        page = (await run_in_threadpool(call_as, request, "store.ls", given)).value
+        index = await run_in_threadpool(_index_of, request, path, page)
         if index is None:
             if matches(request.headers.get("if-none-match", ""), etag):
                 return Response(status_code=304, headers={"etag": etag})
-            return await run_in_threadpool(_directory, request, path, etag)
+            return _directory(path, page, etag)
         if not request.url.path.endswith("/"):
             # Relative links of a page lead somewhere else without the slash.
             query = f"?{request.url.query}" if request.url.query else ""
@@ -105,13 +106,19 @@ def media_type_of(name: str) -> str:
     return f"{found}; charset=utf-8" if found.startswith("text/") else found
 
 
-def _index_of(request: Request, path: str) -> Any:
-    """What is known of a folder's page; None when it has none."""
+def _index_of(request: Request, path: str, page: Any) -> Any:
+    """What is known of a folder's own page; None when it has none."""
     from ipfs_kit.surfaces.http.app import call_as
 
-    # Listed from just before it, so that a folder without one is no failed call on the record.
-    page = call_as(request, "store.ls", {"path": path, "cursor": BEFORE_INDEX, "limit": 1}).value
-    return next((entry for entry in page.entries if entry.name == INDEX and entry.kind == "file"), None)
+    if request.query_params.get("cursor"):
+        return None
+    found = next((entry for entry in page.entries if entry.name == INDEX), None)
+    if found is None and page.cursor is not None:
+        try:  # large folders are listed in an order of their own
+            found = call_as(request, "store.stat", {"path": f"{path}/{INDEX}"}).value
+        except PathNotFound:
+            return None
+    return found if found is not None and found.kind == "file" else None
 
 
 def _path_of(request: Request) -> str:
@@ -163,12 +170,9 @@ def _beyond(size: int) -> Response:
     return JSONResponse(error_body(error)[1], 416, {"content-range": f"bytes */{size}", "accept-ranges": "bytes"})
 
 
-def _directory(request: Request, path: str, etag: str) -> Response:
+def _directory(path: str, page: Any, etag: str) -> Response:
     from starlette.responses import HTMLResponse
 
-    from ipfs_kit.surfaces.http.app import call_as
-
-    page = call_as(request, "store.ls", {"path": path, "cursor": request.query_params.get("cursor")}).value
     rows = [
         f'<tr><td><a href="/ipfs/{_quoted(path)}/{_quoted(e.name)}">{html.escape(safe(e.name))}</a></td>'
         f"<td>{'' if e.kind == 'dir' else human_size(e.size)}</td><td><code>{e.cid}</code></td></tr>"
