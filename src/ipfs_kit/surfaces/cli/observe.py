@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import sys
@@ -44,7 +45,9 @@ def run_observe(words: Sequence[str], options: Globals) -> int:
         MissingExtra: The package that listens to the system is not installed.
         InvalidInput: Nothing is watched.
     """
-    parser = argparse.ArgumentParser("ipfs-kit observe", description=run_observe.__doc__, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        "ipfs-kit observe", description=(inspect.getdoc(run_observe) or "").partition("\n")[0], exit_on_error=False
+    )
     parser.add_argument("folder", nargs="*", help="watched folders; all of them when left out")
     parser.add_argument("--rescan-s", type=float, default=RESCAN_S, help="seconds after which all is compared again")
     try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import inspect
 import logging
 import os
 import stat
@@ -327,7 +328,9 @@ def run_mount(words: Sequence[str], options: Globals) -> int:
     Returns:
         0 once it is unmounted.
     """
-    parser = argparse.ArgumentParser("ipfs-kit mount", description=run_mount.__doc__, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        "ipfs-kit mount", description=(inspect.getdoc(run_mount) or "").partition("\n")[0], exit_on_error=False
+    )
     parser.add_argument("place", metavar="BUCKET[@ref][:/path]", help="what is mounted; a version can only be read")
     parser.add_argument("folder", help="an empty folder; unmount it with 'fusermount3 -u FOLDER' or Ctrl-C")
     try:
