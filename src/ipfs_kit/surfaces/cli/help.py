@@ -106,11 +106,19 @@ def program_help(name: str, command: Command) -> str:
 
 
 def program_parser(name: str) -> Parser | None:
-    """The options of ``mcp`` or ``serve``; None for others."""
+    """The options of a command that is no operation; None for the one that takes a shell's name."""
     if name == "mcp":
         from ipfs_kit.surfaces.mcp import stdio
 
         return stdio.parser()
+    if name == "mount":
+        from ipfs_kit.surfaces.fuse import command
+
+        return command.parser()
+    if name == "observe":
+        from ipfs_kit.surfaces.cli import observe
+
+        return observe.parser()
     if name == "witness":
         from ipfs_kit.surfaces.witness import serve as witness
 

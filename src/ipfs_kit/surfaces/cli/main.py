@@ -149,7 +149,7 @@ def _program(name: str, arguments: list[str], options: Globals) -> int:
 
         return run_serve(arguments, options.store, options.lock_timeout_s, read_only=options.read_only)
     if name == "mount":
-        from ipfs_kit.surfaces.fuse.mount import run_mount
+        from ipfs_kit.surfaces.fuse.command import run_mount
 
         return run_mount(arguments, options)
     if name == "observe":

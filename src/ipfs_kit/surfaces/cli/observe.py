@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import inspect
 import json
 import os
 import sys
@@ -16,6 +14,7 @@ from ipfs_kit.errors import InvalidInput, MissingExtra, StorageFailed
 from ipfs_kit.operations.results import to_json
 from ipfs_kit.surfaces.cli.main import Globals
 from ipfs_kit.surfaces.cli.watching import change_line
+from ipfs_kit.surfaces.parsing import Parser
 from ipfs_kit.surfaces.text import safe
 
 if TYPE_CHECKING:
@@ -29,6 +28,14 @@ STEP_MS = 50
 RESCAN_S = 600.0
 """A queue of the system may overflow unseen: everything is compared this often besides."""
 LOOK_MS = 1_000
+
+
+def parser() -> Parser:
+    """The options of ``ipfs-kit observe``."""
+    words = Parser(prog="ipfs-kit observe", description="Follow the watched folders until interrupted.")
+    words.add_argument("folder", nargs="*", help="watched folders; all of them when left out")
+    words.add_argument("--rescan-s", type=float, default=RESCAN_S, help="seconds after which all is compared again")
+    return words
 
 
 def run_observe(words: Sequence[str], options: Globals) -> int:
@@ -45,15 +52,7 @@ def run_observe(words: Sequence[str], options: Globals) -> int:
         MissingExtra: The package that listens to the system is not installed.
         InvalidInput: Nothing is watched.
     """
-    parser = argparse.ArgumentParser(
-        "ipfs-kit observe", description=(inspect.getdoc(run_observe) or "").partition("\n")[0], exit_on_error=False
-    )
-    parser.add_argument("folder", nargs="*", help="watched folders; all of them when left out")
-    parser.add_argument("--rescan-s", type=float, default=RESCAN_S, help="seconds after which all is compared again")
-    try:
-        chosen = parser.parse_args(list(words))
-    except argparse.ArgumentError as exc:
-        raise InvalidInput(f"ipfs-kit observe: {exc}") from exc
+    chosen = parser().parse_args(list(words))
     if not 1 <= chosen.rescan_s <= 86_400:
         raise InvalidInput("--rescan-s takes 1 to 86400 seconds")
     from ipfs_kit.operations.kit import Kit

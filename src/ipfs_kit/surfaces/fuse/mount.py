@@ -1,4 +1,4 @@
-"""``ipfs-kit mount``: a bucket, or a version of it, as a folder for programs that know nothing of it.
+"""A bucket, or a version of it, as a folder for programs that know nothing of it.
 
 Every access is a recorded operation. A file that is written reaches the bucket when it is closed or synced, in one
 operation. Permissions and times that programs set are kept as long as it is mounted: the bucket has no place for them.
@@ -8,22 +8,16 @@ operation. Permissions and times that programs set are kept as long as it is mou
 # mypy: disable-error-code="import-untyped"
 from __future__ import annotations
 
-import argparse
 import errno
-import inspect
 import logging
 import os
 import stat
-import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from typing import Any, Final
 
-from ipfs_kit.buckets.paths import Location
-from ipfs_kit.errors import InvalidInput, KitError, MissingExtra, StorageFailed
+from ipfs_kit.errors import KitError, MissingExtra, StorageFailed
 from ipfs_kit.operations.kit import Kit
-from ipfs_kit.surfaces.cli.main import Globals
 from ipfs_kit.surfaces.filesystem_errors import os_errors
 from ipfs_kit.surfaces.fuse.contents import OpenFile
 
@@ -318,52 +312,27 @@ class BucketFolder(Operations):  # type: ignore[misc]
             opened.close()
 
 
-def run_mount(words: Sequence[str], options: Globals) -> int:
-    """Mount a bucket until it is unmounted or interrupted.
+def serve(kit: Kit, ref: str, top: str, folder: str, *, writable: bool, fixed: bool) -> None:
+    """Mount a folder of a bucket and answer the kernel until it is unmounted or interrupted.
 
     Args:
-        words: What is mounted, where, and options.
-        options: Global options.
+        kit: The store.
+        ref: ``BUCKET``, ``BUCKET@ref`` or ``BUCKET#session``.
+        top: Path inside, without slashes around it.
+        folder: Where it is mounted.
+        writable: Whether anything may be changed.
+        fixed: Whether it is a version, which never changes.
 
-    Returns:
-        0 once it is unmounted.
+    Raises:
+        StorageFailed: The system did not mount it.
     """
-    parser = argparse.ArgumentParser(
-        "ipfs-kit mount", description=(inspect.getdoc(run_mount) or "").partition("\n")[0], exit_on_error=False
-    )
-    parser.add_argument("place", metavar="BUCKET[@ref][:/path]", help="what is mounted; a version can only be read")
-    parser.add_argument("folder", help="an empty folder; unmount it with 'fusermount3 -u FOLDER' or Ctrl-C")
+    stays = STAYS_S if fixed else 0.0
     try:
-        chosen = parser.parse_args(list(words))
-    except argparse.ArgumentError as exc:
-        raise InvalidInput(f"ipfs-kit mount: {exc}") from exc
-    folder = os.path.realpath(chosen.folder)
-    if not os.path.isdir(folder) or os.listdir(folder):
-        raise InvalidInput(f"{folder} must be an empty folder")
-    location = Location.parse(chosen.place)
-    ref, _, top = chosen.place.partition(":/")
-    with Kit.open(
-        Kit.store_path(options.store), create=False, read_only=options.read_only, surface="cli",
-        lock_timeout_s=options.lock_timeout_s,
-    ) as kit:  # fmt: skip
-        if f"{folder}/".startswith(f"{os.path.realpath(kit.engine.path)}/"):
-            raise InvalidInput("a store cannot be mounted inside itself: name a folder elsewhere")
-        found = kit.files.stat(f"{ref}:/{top}")
-        if found.kind != "dir":
-            raise InvalidInput(f"{chosen.place} is a {found.kind}: mount a folder")
-        writable = location.ref.live and not options.read_only
-        stays = 0.0 if location.ref.live else STAYS_S
-        if not options.quiet:
-            sys.stderr.write(f"{chosen.place} is mounted at {folder}; Ctrl-C unmounts it\n")
-            sys.stderr.flush()
-        try:
-            FUSE(
-                BucketFolder(kit, ref, top.strip("/"), writable), folder, foreground=True, nothreads=True, fsname="ipfs-kit",
-                subtype="kit", ro=not writable, attr_timeout=stays, entry_timeout=stays, negative_timeout=stays,
-                kernel_cache=not location.ref.live, hard_remove=True, default_permissions=True,
-            )  # fmt: skip
-        except RuntimeError as exc:
-            if exc.args == (INTERRUPTED,):
-                return 0
+        FUSE(
+            BucketFolder(kit, ref, top, writable), folder, foreground=True, nothreads=True, fsname="ipfs-kit",
+            subtype="kit", ro=not writable, attr_timeout=stays, entry_timeout=stays, negative_timeout=stays,
+            kernel_cache=fixed, hard_remove=True, default_permissions=True,
+        )  # fmt: skip
+    except RuntimeError as exc:
+        if exc.args != (INTERRUPTED,):
             raise StorageFailed(f"mounting failed with status {exc}: is fuse3 installed and {folder} yours?") from exc
-    return 0
