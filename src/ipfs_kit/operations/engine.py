@@ -79,14 +79,20 @@ class Engine:
         self.buckets = Buckets(self.state, self.blocks, self.keys, clock, op_at_time=self._op_at_time)
         self._maintenance = Maintenance(self)
         self._clock_steps = StepRecorder(self.ledger, clock)
-        if not read_only:
-            self._clock_steps.start()
-            self._maintenance.start()
-            self.keep_reserve()
         self.sealed_names = SealedNames(self)
         self.sampling = Sampling(self)
         self._actors: dict[str, str] = {}
         self._guard = threading.Lock()
+        if read_only:
+            return
+        # Threads come last: they use all of the above, and nobody would stop them if opening failed.
+        try:
+            self.keep_reserve()
+        except BaseException:
+            self._really_close()
+            raise
+        self._clock_steps.start()
+        self._maintenance.start()
 
     @classmethod
     def open(
