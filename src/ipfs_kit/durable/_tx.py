@@ -52,13 +52,17 @@ class Tx:
     def give_back(self) -> int:
         """Return free pages at the end of the file to the file system, a bounded number, keeping some for what comes next.
 
+        Pages in use at the end are moved forward for it, so it waits until three quarters of the file are free: what is moved
+        stays a fraction of what was freed.
+
         Files made before this was possible stay as large as they were at most.
 
         Returns:
             Pages given back.
         """
         free = int(self.execute("PRAGMA freelist_count")[0][0])
-        if free < 2 * SPARE_PAGES:
+        used = int(self.execute("PRAGMA page_count")[0][0]) - free
+        if free < max(2 * SPARE_PAGES, 3 * used):
             return 0
         self.execute(f"PRAGMA incremental_vacuum({min(free - SPARE_PAGES, GIVEN_BACK_MAX)})")
         return free - int(self.execute("PRAGMA freelist_count")[0][0])
