@@ -80,6 +80,7 @@ def put_and_seal(directory: Path, tell: Callable[[str], None]) -> None:
                 tell(str(number))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_packs")
 def test_killed_at_every_call_of_put_sync_seal_and_adopt_no_synced_block_is_lost(tmp_path: Path) -> None:
     assert sweep(tmp_path, put_and_seal, 6) > 20
@@ -96,11 +97,13 @@ def put_and_compact(directory: Path, tell: Callable[[str], None]) -> None:
             store.compact(stat.pack_id)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_packs")
 def test_killed_at_every_call_of_compaction_no_block_is_lost(tmp_path: Path) -> None:
     assert sweep(tmp_path, put_and_compact, 4) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_packs")
 @pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC])
 def test_any_refused_call_ends_in_storage_failed_and_loses_nothing(tmp_path: Path, error: int) -> None:

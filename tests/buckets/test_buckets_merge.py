@@ -44,6 +44,7 @@ def test_merging_what_only_one_side_changed_gives_that_side(base: Model, changed
         assert result.root == trees.ours
 
 
+@pytest.mark.slow
 @given(TRIPLES)
 @settings(max_examples=200, deadline=None)
 def test_merging_is_symmetric_and_its_conflicts_are_mirrored(models: tuple[Model, Model, Model]) -> None:
@@ -62,6 +63,7 @@ def _where(conflict: Conflict) -> tuple[bytes, ...]:
     return conflict.parts
 
 
+@pytest.mark.slow
 @given(TRIPLES)
 @settings(max_examples=150, deadline=None)
 def test_a_clean_merge_is_what_merging_entry_by_entry_gives(models: tuple[Model, Model, Model]) -> None:

@@ -316,6 +316,7 @@ kit.call_with("bucket.import", {"path": sys.argv[2]}, progress=stop)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("note", ["following commits", "storing blocks"])
 def test_a_killed_import_leaves_nothing_to_see_and_is_run_again(kit: Kit, tmp_path: Path, note: str) -> None:
     for turn in range(300):

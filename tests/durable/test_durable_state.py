@@ -284,6 +284,7 @@ def commits(path: Path, tell: Callable[[str], None]) -> None:
                 tell(str(number))
 
 
+@pytest.mark.slow
 def test_killed_at_every_call_every_acknowledged_commit_is_there(tmp_path: Path) -> None:
     for number in range(1, 300):
         directory = tmp_path / str(number)

@@ -234,6 +234,7 @@ class _Refused(Exception):
     """Stands for the death of the process at a durable call."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["error", "death"])
 def test_a_failure_at_any_durable_call_of_sealing_loses_no_record(tmp_path: Path, how: str) -> None:
     records = [record(i) for i in range(200)]

@@ -122,6 +122,7 @@ def test_new_records_and_new_segments_show_in_the_next_query(tmp_path: Path) -> 
     store.state.close()
 
 
+@pytest.mark.slow
 def test_a_row_filter_hides_other_rows_even_from_side_effects(sql: LedgerSql) -> None:
     own = "actor = 'a-1'"
     assert sql.query("SELECT DISTINCT actor FROM ops", row_filter=own).rows == [("a-1",)]

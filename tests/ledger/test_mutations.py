@@ -248,6 +248,7 @@ def lives(base: Path, tmp_path: Path) -> tuple[Path, Path, Path, Path]:
     return path, tmp_path / "keep", other, older
 
 
+@pytest.mark.slow
 def test_tampering_is_detected(lives: tuple[Path, Path, Path, Path]) -> None:
     path, keep, other, older = lives
     chance = random.Random(SEED)

@@ -67,6 +67,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]
         return root, made.vkey, str(made.cid)
 
 
+@pytest.mark.slow
 def test_another_node_verifies_imports_and_queries_after_restarts(
     published: tuple[Path, str, str], tmp_path: Path
 ) -> None:
@@ -383,6 +384,7 @@ def test_a_file_left_out_on_the_way_is_noticed(published: tuple[Path, str, str],
         assert kit.ledger.publication_list().publications == []
 
 
+@pytest.mark.slow
 def test_a_small_graph_that_claims_endless_folders_is_refused(published: tuple[Path, str, str], tmp_path: Path) -> None:
     root, vkey, _ = published
     folder = tmp_path / "p"

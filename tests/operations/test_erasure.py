@@ -67,6 +67,7 @@ def told(kit: Kit) -> list[str | None]:
     return [row.event and row.event.get("user_id") for row in kit.stream.query("audit", limit=1000).rows]
 
 
+@pytest.mark.slow
 def test_no_byte_of_an_erased_person_is_left_and_every_proof_holds(store: Path, tmp_path: Path) -> None:
     with Kit.open(store) as kit:
         first = kit.stream.query("audit", oldest_first=True).rows[0]

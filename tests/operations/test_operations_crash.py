@@ -166,6 +166,7 @@ def sweep(tmp_path: Path, first: int, stride: int, plan: Plan = FILES) -> int:
         number += stride
 
 
+@pytest.mark.slow
 def test_killed_at_some_durable_calls_every_ack_has_effect_and_record_and_back(tmp_path: Path) -> None:
     assert sweep(tmp_path, 3, 17) >= 5
 

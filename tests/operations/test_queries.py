@@ -108,6 +108,7 @@ def test_what_changed_between_two_ops_is_what_lies_between(kit: Kit, ops: list[O
     assert ask(kit, "changed_between", first="bulk:0") == []
 
 
+@pytest.mark.slow
 def test_correlation_by_trace_actor_and_window(kit: Kit, ops: list[OpInfo]) -> None:
     assert [row["target"] for row in ask(kit, "by_trace", trace=TRACE.hex().upper())] == ["docs:/a"] * 4
     (row,) = ask(kit, "by_actor", actor="ann")
@@ -150,6 +151,7 @@ def test_wrong_values_are_refused(kit: Kit, name: str, params: dict[str, Any], e
         kit.ledger.query(name, params=params)
 
 
+@pytest.mark.slow
 def test_values_are_bound_and_never_read_as_sql(kit: Kit) -> None:
     hostile = "x' OR TRUE --"
     assert ask(kit, "who_touched", object=hostile) == []
@@ -162,6 +164,7 @@ def test_values_are_bound_and_never_read_as_sql(kit: Kit) -> None:
             kit.ledger.sql(query, params=params)
 
 
+@pytest.mark.slow
 def test_times_are_taken_as_text_or_seconds_alike(kit: Kit) -> None:
     before = ask(kit, "denials", since="2000-01-01")
     assert len(before) == 3

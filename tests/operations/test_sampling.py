@@ -53,6 +53,7 @@ def test_without_a_setting_every_read_is_recorded(store: Path) -> None:
         assert kit.telemetry.metrics(operation_types=["files.stat"]).left_out == {}
 
 
+@pytest.mark.slow
 def test_one_in_ten_is_recorded_the_others_are_counted_after_restarts_and_in_other_processes(store: Path) -> None:
     with Kit.open(store) as kit:
         made = kit.call("stream.configure", stream="files", sample_reads=10)

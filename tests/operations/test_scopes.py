@@ -467,6 +467,7 @@ FORMS = (
 """The canary plain, hex, and in each alignment of base64 and base32."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scopes", [["*@a/x"], ["files:*@a/x", "versions:*@a/x", "bucket:read"]], ids=["all", "some"])
 def test_no_sequence_of_calls_returns_what_lies_outside(scopes: list[str], store: Fixture) -> None:
     principal = Principal("prober", frozenset(scopes))

@@ -66,6 +66,7 @@ def use_everywhere(kit: Kit, folder: Path) -> None:
         kit.search.query(CANARY, path=f"s:/{CANARY}")
 
 
+@pytest.mark.slow
 def test_with_the_key_of_a_bucket_the_names_in_it_go(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with Kit.open(store) as kit:

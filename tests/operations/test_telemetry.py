@@ -70,6 +70,7 @@ def by_metric(kit: Kit, **arguments: Any) -> dict[str, Any]:
     return {each.metric: each for each in kit.telemetry.metrics(**arguments).figures}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["sql", "records"])
 def test_every_metric_of_a_known_workload_is_exact_after_a_restart(store: Path, how: str) -> None:
     times = [(number + 1) / 100 for number in range(100)]
@@ -148,6 +149,7 @@ def comparable(tallies: list[Tally], of: Callable[[float], Any] = pytest.approx)
     return shown
 
 
+@pytest.mark.slow
 def test_sql_and_records_agree_on_every_grouping(store: Path) -> None:
     with Kit.open(store) as kit:
         size = START + 1000
@@ -165,6 +167,7 @@ def test_sql_and_records_agree_on_every_grouping(store: Path) -> None:
                 assert plain(one) == comparable(other), (source, selection)
 
 
+@pytest.mark.slow
 def test_history_has_every_part_and_holds_what_lasts(store: Path) -> None:
     with Kit.open(store) as kit:
         for how in ("sql", "records"):
@@ -194,6 +197,7 @@ def test_realtime_sees_the_newest_calls_only(store: Path) -> None:
             ]
 
 
+@pytest.mark.slow
 def test_a_picture_and_a_report_show_the_true_figures_offline(store: Path) -> None:
     with Kit.open(store) as kit:
         png = kit.telemetry.plot("operation_latency", source="telemetry", by=["backend"]).read()
@@ -215,6 +219,7 @@ def test_a_picture_and_a_report_show_the_true_figures_offline(store: Path) -> No
     assert "unknown" in html
 
 
+@pytest.mark.slow
 def test_several_nodes_add_up_and_each_counts_once(store: Path, tmp_path: Path) -> None:
     with Kit.open(tmp_path / "other") as kit:
         kit.stream.append("telemetry", events=[operation(n, n, "completed", 4.0) for n in range(100)])

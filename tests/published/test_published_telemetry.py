@@ -10,6 +10,7 @@ from ipfs_kit.errors import InvalidInput
 from ipfs_kit_py.wal_telemetry import TelemetryAggregation, TelemetryMetricType, WALTelemetry
 
 
+@pytest.mark.slow
 def test_a_workload_is_told_truly_after_a_restart(tmp_path: Path) -> None:
     telemetry = WALTelemetry(storage_path=tmp_path / "s", retention_days=7, enable_dataset_storage=True)
     for number in range(10):

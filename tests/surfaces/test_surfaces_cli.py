@@ -78,6 +78,7 @@ def test_add_prints_the_cid_last_and_only_hash_stores_nothing(kit: Shell, folder
     assert kit("add", "-", data=b"one\n").strip() == kit("add", str(folder / "a.txt")).strip()
 
 
+@pytest.mark.slow
 def test_put_stages_into_the_shared_session_and_commit_exits_0_twice(kit: Shell, folder: Path, tmp_path: Path) -> None:
     kit("bucket", "create", "docs")
     kit("commit", "docs", "-m", "nothing yet")

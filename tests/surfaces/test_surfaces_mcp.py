@@ -191,6 +191,7 @@ MAY_CONFLICT = {
 """Their outcome depends on the tools called before, or on a server that is not there; a typed error is an answer too."""
 
 
+@pytest.mark.slow
 def test_every_tool_answers_and_is_recorded_exactly_once(store: Path) -> None:
     with Kit.open(store) as kit:
         given = arguments(kit)
