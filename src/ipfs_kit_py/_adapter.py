@@ -72,14 +72,14 @@ class Adapter(Calls):
             )
         if self.enable_dataset_storage:
             kit.engine.streams.begin(self.stream)
-            kit.dataset = StreamDataset(kit, self.stream, self.dataset_batch_size)
-            kit.dataset.gather()
+            kit.batches = StreamDataset(kit, self.stream, self.dataset_batch_size)
+            kit.batches.gather()
         return kit
 
     @property
     def dataset_manager(self) -> StreamDataset | None:
         """The batches of the stream; None when dataset storage is off."""
-        return self.kit.dataset if self.enable_dataset_storage else None
+        return self.kit.batches if self.enable_dataset_storage else None
 
     def call(self, name: str, /, **arguments: Any) -> Result:
         """Run one operation of the engine under the adapter's stream."""
@@ -104,8 +104,8 @@ class Adapter(Calls):
             self.compute_layer.shutdown()
         if "kit" in self.__dict__ and self._shared is None:
             self._closer()
-        elif "kit" in self.__dict__ and self.kit.dataset is not None:
-            self.kit.dataset.gather()
+        elif "kit" in self.__dict__ and self.kit.batches is not None:
+            self.kit.batches.gather()
 
 
 def _release(kit: Kit, stream: str | None) -> None:

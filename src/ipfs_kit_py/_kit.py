@@ -22,7 +22,7 @@ class StreamKit(Kit):
 
     family: str | None = None
     holds_calls = False
-    dataset: StreamDataset | None = None
+    batches: StreamDataset | None = None
 
     def bind(self, stream: str) -> StreamKit:
         """Let calls be recorded under a stream from now on."""
@@ -48,5 +48,5 @@ class StreamKit(Kit):
         return result
 
     def _count(self, records: int, options: Mapping[str, Any]) -> None:
-        if self.dataset is not None and records:
-            self.dataset.count(records, may_wait=options.get("may_wait", True))
+        if self.batches is not None and records:
+            self.batches.count(records, may_wait=options.get("may_wait", True))

@@ -107,6 +107,10 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "journal.rollback": {"journal": ..., "transaction": "t"}, "journal.checkpoint": {"journal": ...},
     "journal.recover": {"journal": ...}, "journal.check": {"journal": ...},
     "journal.entries": {"journal": ...}, "journal.state": {"journal": ...},
+    "dataset.create": {"dataset": ...}, "dataset.put": {"source": "/nowhere/in.csv", "dataset": ...},
+    "dataset.append": {"dataset": ..., "rows": [{"a": 1}]}, "dataset.info": {"version": ...},
+    "dataset.versions": {"version": ...}, "dataset.lineage": {"version": ...}, "dataset.rows": {"version": ...},
+    "dataset.get": {"version": ..., "destination": "/nowhere/o.csv"}, "dataset.diff": {"before": ..., "after": ...},
     "search.index": {"bucket": ...}, "search.status": {"bucket": ...}, "search.drop": {"bucket": ...},
 }  # fmt: skip
 """Operations on a whole bucket; ``...`` marks the argument that names it."""
@@ -157,7 +161,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 
 NOWHERE: dict[str, dict[str, Any]] = {
     "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "system.operations": {}, "system.doctor": {},
-    "stream.list": {}, "audit.rules": {}, "ledger.queries": {},
+    "stream.list": {}, "dataset.list": {}, "audit.rules": {}, "ledger.queries": {},
 }  # fmt: skip
 
 OTHER = {"versions.undo", "versions.restore"}

@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("profile", ["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc"])
+@pytest.mark.parametrize("profile", ["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc", "unixfs-v1-cdc-64k"])
 def test_hashing_a_folder_gives_the_cid_of_adding_it_and_stores_no_block(
     tmp_path: Path, folder: Path, profile: str
 ) -> None:

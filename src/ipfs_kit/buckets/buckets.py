@@ -9,13 +9,13 @@ what was prepared, and calls the method again when the effect raises ``Stale``. 
 
 from __future__ import annotations
 
+from ipfs_kit.buckets.building import BuildingOps
 from ipfs_kit.buckets.files import FileOps
-from ipfs_kit.buckets.rewrite import RewriteOps
 from ipfs_kit.buckets.transfer import TransferOps
 from ipfs_kit.buckets.upkeep import UpkeepOps
 
 
-class Buckets(FileOps, RewriteOps, TransferOps, UpkeepOps):
+class Buckets(FileOps, BuildingOps, TransferOps, UpkeepOps):
     """All buckets of one store; safe to use from any thread.
 
     Args:

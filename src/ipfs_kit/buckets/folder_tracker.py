@@ -16,11 +16,8 @@ from ipfs_kit.buckets.guards import check_totals, settings_now
 from ipfs_kit.buckets.index import Item, Put
 from ipfs_kit.buckets.model import Change
 from ipfs_kit.buckets.paths import Ref, format_path
-from ipfs_kit.buckets.resolving import same_state
 from ipfs_kit.buckets.space import Space
 from ipfs_kit.buckets.tree import Step, Tree
-from ipfs_kit.buckets.versions import Moving
-from ipfs_kit.buckets.workspace import Head, Snapshot, Workspace
 from ipfs_kit.durable import Lease, make_dirs, rebuildable
 from ipfs_kit.errors import Conflict, IntegrityError, InvalidInput
 from ipfs_kit.ipld.cid import CID
@@ -138,11 +135,8 @@ class FolderTracker:
             The effect (value: :class:`Committed`), what the scan came across, and how many paths changed.
         """
         buckets = self._buckets
-        workspace = buckets.live_ref(Ref.parse(bucket))
-        snapshot = workspace.flushed()
+        workspace, snapshot = buckets.settled(Ref.parse(bucket))
         space = workspace.space
-        if not buckets.is_clean(space, snapshot.root, snapshot.head):
-            raise Conflict(f"bucket {space.name!r} has uncommitted changes of its own; commit or discard them first")
         count = 0
         settings = settings_now(buckets.state.query, space)
         held = space.view.index.totals(space.view.meta_of(snapshot.root))
@@ -157,29 +151,10 @@ class FolderTracker:
                 grown = (scan.report.files - held.files, scan.report.size - held.size_bytes)
                 check_totals(settings, space, (held.files, held.size_bytes), *grown)
             root = tree.flush()
-        effect = self._committed(workspace, snapshot, root, message, author, metadata, force=force, override=override)
+        effect = buckets.commit_built(
+            workspace, snapshot, root, message, author=author, metadata=metadata, force=force, override=override
+        )
         return effect, scan.report, count
-
-    def _committed(
-        self,
-        workspace: Workspace,
-        snapshot: Snapshot,
-        root: Item,
-        message: str,
-        author: str,
-        metadata: dict[str, Any] | None,
-        *,
-        force: bool,
-        override: bool,
-    ) -> Effect:
-        buckets, space, head = self._buckets, workspace.space, snapshot.head
-        if same_state(root, snapshot.root) and not (force and (head.base is not None or not workspace.seq)):
-            return buckets.nothing(workspace, head, root)
-        settings = buckets.admit(space, head, snapshot.root, root)
-        parents = (head.base,) if head.base is not None else ()
-        cid = buckets.write_commit(space, root, parents, message, author, metadata)
-        moving = Moving("snapshot", override=override, settings=settings.op_index)
-        return buckets.move_branch(workspace, snapshot, cid, root, Head(head.branch, cid), moving)
 
     # -- bringing back --------------------------------------------------------------------------------------------
 

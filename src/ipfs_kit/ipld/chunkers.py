@@ -40,6 +40,12 @@ class CdcParameters:
 CDC_V1: Final = CdcParameters(min_bytes=128 * 1024, avg_bytes=512 * 1024, max_bytes=2 * 1024 * 1024, normalization=2)
 """Parameters of profile ``unixfs-v1-cdc``: the maximum equals the largest block IPFS transports move (2 MiB)."""
 
+CDC_64K: Final = CdcParameters(min_bytes=16 * 1024, avg_bytes=64 * 1024, max_bytes=256 * 1024, normalization=2)
+"""Parameters of profile ``unixfs-v1-cdc-64k``: for files of which small parts change, such as tables."""
+
+CDC_BY_AVERAGE: Final = {parameters.avg_bytes: parameters for parameters in (CDC_V1, CDC_64K)}
+"""The parameters that profiles name by their average."""
+
 _WINDOW_BYTES: Final = 8 * 1024 * 1024
 """Bytes handed to the cutter at once: several largest chunks, so that little is scanned twice."""
 

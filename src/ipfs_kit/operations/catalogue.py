@@ -26,6 +26,7 @@ TOOLSETS = (
     "bucket",
     "files",
     "versions",
+    "dataset",
     "search",
     "ledger",
     "stream",
@@ -42,6 +43,7 @@ TOOLSETS = (
 PARTS: Mapping[str, tuple[str, ...]] = {
     "bucket": ("bucket", "bucket_settings", "bucket_bundle"),
     "versions": ("versions", "versions_rewrite", "versions_rules", "versions_folders", "versions_share"),
+    "dataset": ("dataset", "dataset_rows"),
     "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Status,
     )
     from ipfs_kit.buckets.rewrite import Rebased
+    from ipfs_kit.datasets.comparing import RowDiff
     from ipfs_kit.ipld.cid import CID
     from ipfs_kit.monitoring.health import Check
     from ipfs_kit.operations.results import Content
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.bucket_settings import BucketStatus, QuotaInfo
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
+    from ipfs_kit.operations.toolsets.dataset import DatasetChanged, DatasetInfo, DatasetPage, Lineage, VersionPage
+    from ipfs_kit.operations.toolsets.dataset_rows import DatasetWritten, RowPage
     from ipfs_kit.operations.toolsets.erase import Erased
     from ipfs_kit.operations.toolsets.export import ExportInfo
     from ipfs_kit.operations.toolsets.files import GetInfo, PutInfo
@@ -111,7 +114,7 @@ class Store(Namespace):
         path: str,
         *,
         only_hash: bool = False,
-        profile: Literal["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc"] = "unixfs-v1-2025",
+        profile: Literal["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc", "unixfs-v1-cdc-64k"] = "unixfs-v1-2025",
         pin: bool = True,
         ignore: list[str] | None = None,
     ) -> AddInfo:
@@ -1125,6 +1128,269 @@ class Versions(Namespace):
             vkey: Verifier key of the log that signed; this store's own when left out.
         """
         found: ShareCheck = self._call("versions.check_share", {"share": share, "vkey": vkey})
+        return found
+
+
+class Dataset(Namespace):
+    """Operations of the toolset ``dataset``."""
+
+    def create(
+        self,
+        dataset: str,
+        *,
+        description: str = "",
+        tags: builtins.list[str] | None = None,
+        compression: Literal["zstd", "snappy", "gzip", "lz4", "brotli", "none"] = "zstd",
+        level: int | None = None,
+        bloom: builtins.list[str] | None = None,
+    ) -> BucketInfo:
+        """Make an empty dataset: a bucket whose files are cut so that versions share what they have in common.
+
+        Args:
+            dataset: The dataset.
+            description: What it is, for its card.
+            tags: Words it is found by.
+            compression: Of the files that hold its rows.
+            level: Of the compression.
+            bloom: Columns that are searched for single values.
+        """
+        found: BucketInfo = self._call(
+            "dataset.create",
+            {
+                "dataset": dataset,
+                "description": description,
+                "tags": tags,
+                "compression": compression,
+                "level": level,
+                "bloom": bloom,
+            },
+        )
+        return found
+
+    def put(
+        self,
+        source: str,
+        dataset: str,
+        *,
+        split: str | None = None,
+        file_format: Literal["parquet", "arrow", "csv", "tsv", "jsonl", "json", "text"] | None = None,
+        mode: Literal["append", "replace"] = "append",
+        types: dict[str, Any] | None = None,
+        delimiter: str | None = None,
+        evolve: bool = False,
+        message: str = "",
+        parents: builtins.list[str] | None = None,
+        transformation: str | None = None,
+    ) -> DatasetChanged:
+        """Bring the rows of Parquet, Arrow, CSV, JSON lines, JSON or text files in, as one version, whole or not at all.
+
+        Args:
+            source: Local file, or folder of files of one format.
+            dataset: The dataset.
+            split: Where rows go; told by folder and file names, else train.
+            file_format: Told by the name's end.
+            mode: Behind the rows there are, or in their place.
+            types: Type by column, where the first rows mislead: price=float64.
+            delimiter: Between fields of CSV.
+            evolve: Add columns that the dataset does not have; they are null in older rows.
+            message: What changed, for the version.
+            parents: What it was made from: DATASET[@ref], or an address such as s3://bucket/key.
+            transformation: How it was made from its parents: a command, a query, a code version.
+        """
+        found: DatasetChanged = self._call(
+            "dataset.put",
+            {
+                "source": source,
+                "dataset": dataset,
+                "split": split,
+                "file_format": file_format,
+                "mode": mode,
+                "types": types,
+                "delimiter": delimiter,
+                "evolve": evolve,
+                "message": message,
+                "parents": parents,
+                "transformation": transformation,
+            },
+        )
+        return found
+
+    def append(
+        self,
+        dataset: str,
+        *,
+        rows: builtins.list[dict[str, Any]] | None = None,
+        text: str | None = None,
+        data: bytes | None = None,
+        split: str = "train",
+        evolve: bool = False,
+        message: str = "append",
+    ) -> DatasetChanged:
+        """Add rows as one version that readers see at once; with an idempotency key, once however often it is sent.
+
+        Small portions are joined as they come, so that many appends leave few files.
+
+        Args:
+            dataset: The dataset.
+            rows: Rows: mappings from column to value.
+            text: Rows as JSON lines.
+            data: Rows as JSON lines, as bytes.
+            split: Where the rows go.
+            evolve: Add columns that the dataset does not have; they are null in older rows.
+            message: What changed, for the version.
+        """
+        found: DatasetChanged = self._call(
+            "dataset.append",
+            {
+                "dataset": dataset,
+                "rows": rows,
+                "text": text,
+                "data": data,
+                "split": split,
+                "evolve": evolve,
+                "message": message,
+            },
+        )
+        return found
+
+    def info(self, version: str) -> DatasetInfo:
+        """Return what a dataset holds in any version: columns, splits, rows, bytes, its card.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+        """
+        found: DatasetInfo = self._call("dataset.info", {"version": version})
+        return found
+
+    def list(self, *, cursor: str | None = None, limit: int = 100) -> DatasetPage:
+        """List the datasets of the store by name.
+
+        Args:
+            cursor: Where to continue.
+            limit: Datasets per page.
+        """
+        found: DatasetPage = self._call("dataset.list", {"cursor": cursor, "limit": limit})
+        return found
+
+    def versions(self, version: str, *, limit: int = 50, cursor: CID | None = None) -> VersionPage:
+        """List the versions of a dataset, newest first, with what each was made from and how.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+            limit: Versions per page.
+            cursor: Where to continue.
+        """
+        found: VersionPage = self._call("dataset.versions", {"version": version, "limit": limit, "cursor": cursor})
+        return found
+
+    def lineage(self, version: str, *, depth: int = 20, limit: int = 1000) -> Lineage:
+        """Follow a version to the datasets and addresses it was made from, over any number of datasets.
+
+        A version without parents of its own stands on the version before it. Datasets the caller may not read end a path.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+            depth: Most steps back.
+            limit: Most steps returned.
+        """
+        found: Lineage = self._call("dataset.lineage", {"version": version, "depth": depth, "limit": limit})
+        return found
+
+    def rows(
+        self,
+        version: str,
+        *,
+        split: str | None = None,
+        columns: builtins.list[str] | None = None,
+        where: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        explain: bool = False,
+    ) -> RowPage:
+        """Return rows of any version; parts whose figures exclude what is sought are not opened.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+            split: One split, such as train; all when left out.
+            columns: Only these columns, in this order.
+            where: Only rows that meet this: price > 10 and name in ('a', 'b') and note is not null.
+            limit: Rows per page.
+            offset: Rows to pass over.
+            explain: Tell which parts were read, and why others were not.
+        """
+        found: RowPage = self._call(
+            "dataset.rows",
+            {
+                "version": version,
+                "split": split,
+                "columns": columns,
+                "where": where,
+                "limit": limit,
+                "offset": offset,
+                "explain": explain,
+            },
+        )
+        return found
+
+    def get(
+        self,
+        version: str,
+        destination: str,
+        *,
+        file_format: Literal["parquet", "arrow", "csv", "jsonl", "json"] | None = None,
+        split: str | None = None,
+        columns: builtins.list[str] | None = None,
+        where: str | None = None,
+        overwrite: bool = False,
+    ) -> DatasetWritten:
+        """Write rows of any version to a local file that appears whole.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+            destination: Local file to write.
+            file_format: Told by the name's end.
+            split: One split, such as train; all when left out.
+            columns: Only these columns, in this order.
+            where: Only rows that meet this: price > 10 and name in ('a', 'b') and note is not null.
+            overwrite: Replace a file that exists.
+        """
+        found: DatasetWritten = self._call(
+            "dataset.get",
+            {
+                "version": version,
+                "destination": destination,
+                "file_format": file_format,
+                "split": split,
+                "columns": columns,
+                "where": where,
+                "overwrite": overwrite,
+            },
+        )
+        return found
+
+    def diff(
+        self,
+        before: str,
+        after: str,
+        *,
+        key: builtins.list[str] | None = None,
+        split: str | None = None,
+        limit: int = 100,
+    ) -> RowDiff:
+        """Say which rows two versions do not have in common; files that both hold are not read.
+
+        Without a key whole rows are compared, as often as they occur; with one, rows of the same key that differ are changed.
+
+        Args:
+            before: The earlier DATASET[@ref].
+            after: The later DATASET[@ref].
+            key: Columns whose values name a row.
+            split: One split, such as train; all when left out.
+            limit: Most rows named.
+        """
+        found: RowDiff = self._call(
+            "dataset.diff", {"before": before, "after": after, "key": key, "split": split, "limit": limit}
+        )
         return found
 
 
@@ -3040,6 +3306,11 @@ class Namespaces:
     def versions(self) -> Versions:
         """Operations of the toolset ``versions``."""
         return Versions(self)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Operations of the toolset ``dataset``."""
+        return Dataset(self)
 
     @cached_property
     def search(self) -> Search:

@@ -83,7 +83,7 @@ def build_file(
         InvalidInput: The stream is not a blocking binary one.
     """
     if profile.chunker == "fastcdc":
-        chunks = chunkers.content_defined(stream)
+        chunks = chunkers.content_defined(stream, chunkers.CDC_BY_AVERAGE[profile.chunk_size])
     else:
         chunks = chunkers.fixed(stream, profile.chunk_size)
     first = next(chunks, b"")

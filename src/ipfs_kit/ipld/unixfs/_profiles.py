@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.ipld.chunkers import CDC_V1
+from ipfs_kit.ipld.chunkers import CDC_64K, CDC_V1
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Profile:
     """Leaves are raw blocks; otherwise dag-pb nodes of UnixFS type File."""
     chunker: Literal["fixed", "fastcdc"]
     chunk_size: int
-    """Bytes of a fixed chunk, or the average parameter of the content-defined chunker (``chunkers.CDC_V1``)."""
+    """Bytes of a fixed chunk, or the average parameter of the content-defined chunker, see ``chunkers.CDC_BY_AVERAGE``."""
     max_links: int
     """Links of one file node."""
     hamt_fanout: int
@@ -49,6 +49,9 @@ PROFILES: Final[Mapping[str, Profile]] = MappingProxyType(
         "unixfs-v1-2025": DEFAULT_PROFILE,
         "unixfs-v0-2015": Profile("unixfs-v0-2015", 0, False, "fixed", 256 * KIB, 174, 256, 256 * KIB, "links"),
         "unixfs-v1-cdc": Profile("unixfs-v1-cdc", 1, True, "fastcdc", CDC_V1.avg_bytes, 1024, 256, 256 * KIB, "block"),
+        "unixfs-v1-cdc-64k": Profile(
+            "unixfs-v1-cdc-64k", 1, True, "fastcdc", CDC_64K.avg_bytes, 1024, 256, 256 * KIB, "block"
+        ),
     }
 )
-"""Profiles by name. The two IPIP-499 profiles equal Kubo's of the same names; ``unixfs-v1-cdc`` is ours."""
+"""Profiles by name. The two IPIP-499 profiles equal Kubo's of the same names; the ``unixfs-v1-cdc`` ones are ours."""

@@ -38,7 +38,8 @@ from ipfs_kit.operations.toolsets.files import GetInfo, content_of
 
 Reference = Annotated[str, Arg("a CID, or CID/path", positional=True)]
 ProfileName = Annotated[
-    Literal["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc"], Arg("how files become blocks; decides the CID")
+    Literal["unixfs-v1-2025", "unixfs-v0-2015", "unixfs-v1-cdc", "unixfs-v1-cdc-64k"],
+    Arg("how files become blocks; decides the CID"),
 ]
 
 

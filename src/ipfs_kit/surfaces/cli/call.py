@@ -224,13 +224,13 @@ def _given(operation: Operation, namespace: argparse.Namespace) -> dict[str, Any
         if hasattr(namespace, param.name):
             given[param.name] = _value(param, getattr(namespace, param.name))
     if takes_content(operation):
-        _add_content(given, getattr(namespace, CONTENT))
+        _add_content(operation, given, getattr(namespace, CONTENT))
     return given
 
 
-def _add_content(given: dict[str, Any], source: str | None) -> None:
+def _add_content(operation: Operation, given: dict[str, Any], source: str | None) -> None:
     """Content given by position, else by option, else what is piped in; an empty pipe is empty content."""
-    named = "text" in given or "data" in given
+    named = any(param.arg.content and param.name in given for param in operation.params)
     if source is not None and named:
         raise InvalidInput("give the content once: as FILE or -, with --data FILE, or with --text TEXT")
     if source is None and not named:

@@ -1,0 +1,1 @@
+"""Tabular and file datasets as versioned bucket content."""
