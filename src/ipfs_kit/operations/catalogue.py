@@ -27,6 +27,7 @@ TOOLSETS = (
     "files",
     "versions",
     "search",
+    "metadata",
     "ledger",
     "stream",
     "audit",

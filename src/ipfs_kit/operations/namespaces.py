@@ -51,6 +51,15 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.operations.toolsets.logs import Ingested, LogLines, LogList, LogTail, Rotation
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
+    from ipfs_kit.operations.toolsets.metadata import (
+        Changed,
+        FoundRecords,
+        IndexFiles,
+        RecordCount,
+        RecordInfo,
+        RecordPage,
+        Touched,
+    )
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.observer import Comparisons, ObservationPage, Watched, WatchedList
     from ipfs_kit.operations.toolsets.observer_figures import ObserverFigures
@@ -1207,6 +1216,122 @@ class Search(Namespace):
             bucket: The bucket.
         """
         found: Dropped = self._call("search.drop", {"bucket": bucket})
+        return found
+
+
+class Metadata(Namespace):
+    """Operations of the toolset ``metadata``."""
+
+    def add(self, *, records: list[dict[str, Any]]) -> Changed:
+        """State records: each takes the place of what this node said of its CID before; all or none.
+
+        What other nodes say stays, and shows where this record says nothing. ``indexed_at``, ``index_version`` and
+        ``indexer_node_id`` are set by the index; ``cid_version`` and ``multihash_type`` follow from the CID.
+
+        Args:
+            records: Records: objects of the 26 fields, each with 'cid'.
+        """
+        found: Changed = self._call("metadata.add", {"records": records})
+        return found
+
+    def delete(self, cid: CID | None = None, *, cids: list[CID] | None = None) -> Changed:
+        """Delete the records of CIDs, also what other nodes said of them until now; what has none is passed over.
+
+        Args:
+            cid: The CID whose record goes.
+            cids: Further CIDs whose records go.
+        """
+        found: Changed = self._call("metadata.delete", {"cid": cid, "cids": cids})
+        return found
+
+    def touch(self, cid: CID, *, access: str = "read", count: int = 1) -> Touched:
+        """Count accesses to a CID in its record.
+
+        Args:
+            cid: The CID.
+            access: What was done: read, write, pin, unpin; pin and unpin also set 'pinned'.
+            count: Accesses.
+        """
+        found: Touched = self._call("metadata.touch", {"cid": cid, "access": access, "count": count})
+        return found
+
+    def get(self, cid: CID) -> RecordInfo:
+        """Return the record of a CID.
+
+        Args:
+            cid: The CID.
+        """
+        found: RecordInfo = self._call("metadata.get", {"cid": cid})
+        return found
+
+    def query(
+        self,
+        *,
+        filters: list[Any] | None = None,
+        columns: list[str] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RecordPage:
+        """Return the records that meet every filter, a page at a time.
+
+        Operators are ``==``, ``!=``, ``>``, ``>=``, ``<``, ``<=``, ``in``, ``contains``, ``starts_with``, ``ends_with``,
+        ``is_null``. Keys of maps are written ``metadata.title`` and ``properties.KEY``; lists are asked for an element with
+        ``contains``. What has no value meets no condition but ``is_null``.
+
+        Args:
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            columns: Only these fields; all when left out.
+            limit: Most records returned.
+            cursor: Continue after this cursor.
+        """
+        found: RecordPage = self._call(
+            "metadata.query", {"filters": filters, "columns": columns, "limit": limit, "cursor": cursor}
+        )
+        return found
+
+    def count(self, *, filters: list[Any] | None = None) -> RecordCount:
+        """Count the records that meet every filter.
+
+        Args:
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+        """
+        found: RecordCount = self._call("metadata.count", {"filters": filters})
+        return found
+
+    def search(
+        self,
+        text: str,
+        *,
+        fields: list[str] | None = None,
+        filters: list[Any] | None = None,
+        columns: list[str] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> FoundRecords:
+        """Find records by words in paths, names, titles, descriptions, tags, properties and the like, whole words first.
+
+        Args:
+            text: Words, each of which may be part of a word.
+            fields: Look only into these fields, for example metadata.title.
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            columns: Only these fields; all when left out.
+            limit: Most records returned.
+            offset: Records to pass over.
+        """
+        found: FoundRecords = self._call(
+            "metadata.search",
+            {"text": text, "fields": fields, "filters": filters, "columns": columns, "limit": limit, "offset": offset},
+        )
+        return found
+
+    def share(self) -> IndexFiles:
+        """Write the index out as it is now and name its Arrow files, for other processes to map."""
+        found: IndexFiles = self._call("metadata.share", {})
+        return found
+
+    def rebuild(self) -> RecordCount:
+        """Discard the index in the cache and make it again from the statements; what is found stays the same."""
+        found: RecordCount = self._call("metadata.rebuild", {})
         return found
 
 
@@ -3045,6 +3170,11 @@ class Namespaces:
     def search(self) -> Search:
         """Operations of the toolset ``search``."""
         return Search(self)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Operations of the toolset ``metadata``."""
+        return Metadata(self)
 
     @cached_property
     def ledger(self) -> Ledger:

@@ -1,0 +1,288 @@
+"""Conditions asked of a batch: which of its rows meet them."""
+
+# pyarrow ships no types.
+# mypy: disable-error-code="import-untyped"
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ipfs_kit.search.metadata.conditions import Clause, Condition, Either
+from ipfs_kit.search.metadata.fields import METADATA_KEYS, Kind
+from ipfs_kit.search.metadata.table import CODED, CODED_METADATA, PROPERTY_KEYS, need_pyarrow
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+FEW: Final = 8
+"""When fewer than one in so many rows are left, the next condition looks at them alone."""
+_HITS_MAX: Final = 10_000
+_NUMBER: Final = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
+_COMPARE: Final = {
+    "==": "equal", "!=": "not_equal", ">": "greater", ">=": "greater_equal", "<": "less", "<=": "less_equal",
+}  # fmt: skip
+
+
+def matching(batch: pa.RecordBatch, live: np.ndarray, clauses: Sequence[Clause]) -> np.ndarray:
+    """Numbers of the rows that are live and meet every clause, ascending.
+
+    Args:
+        batch: A coded batch, or a slice of one.
+        live: Which of its rows count.
+        clauses: The clauses.
+    """
+    import numpy as np
+
+    mask = live
+    rows: np.ndarray | None = None
+    for clause in sorted(clauses, key=_cost):
+        if rows is None:
+            mask = mask & _holds(batch, clause)
+            found = int(np.count_nonzero(mask))
+            if found * FEW < len(mask):
+                rows = np.flatnonzero(mask)
+        elif len(rows):
+            rows = rows[_holds(_only(batch, rows, clause), clause)]
+    return np.flatnonzero(mask) if rows is None else rows
+
+
+def _only(batch: pa.RecordBatch, rows: np.ndarray, clause: Clause) -> pa.RecordBatch:
+    """Some rows of the columns that a clause looks at."""
+    pa = need_pyarrow()
+    conditions = clause.conditions if isinstance(clause, Either) else (clause,)
+    names = dict.fromkeys(condition.field for condition in conditions)
+    if "properties" in names:
+        names[PROPERTY_KEYS] = None
+    chosen = pa.array(rows)
+    return pa.RecordBatch.from_arrays([batch.column(name).take(chosen) for name in names], names=list(names))
+
+
+def _cost(clause: Clause) -> int:
+    if isinstance(clause, Either):
+        return sum(_cost(each) for each in clause.conditions)
+    if clause.operator == "is_null" or clause.kind in (Kind.BOOL, Kind.NUMBER, Kind.TIME):
+        return 1
+    if clause.kind is Kind.LIST or clause.field == "properties":
+        return 3
+    if clause.field in CODED or clause.key in CODED_METADATA:
+        return 2
+    return 9 if clause.operator == "contains" else 4
+
+
+def _holds(batch: pa.RecordBatch, clause: Clause) -> np.ndarray:
+    import numpy as np
+
+    if isinstance(clause, Either):
+        mask = np.zeros(batch.num_rows, bool)
+        for each in clause.conditions:
+            mask |= _holds(batch, each)
+        return mask
+    column = batch.column(clause.field)
+    if clause.field == "properties":
+        return _property(batch, column, clause)
+    if clause.field == "metadata":
+        return _metadata(column, clause)
+    if clause.kind is Kind.LIST:
+        return _list(column, clause)
+    if clause.kind is Kind.TEXT:
+        return _text(column, clause.operator, clause.value)
+    return _scalar(column, clause)
+
+
+def _bools(found: Any) -> np.ndarray:
+    mask: np.ndarray = found.fill_null(False).to_numpy(zero_copy_only=False)
+    return mask
+
+
+def _nulls(column: pa.Array, wanted: bool) -> np.ndarray:
+    mask = _bools(column.is_null())
+    return mask if wanted else ~mask
+
+
+def _scalar(column: pa.Array, condition: Condition) -> np.ndarray:
+    pa = need_pyarrow()
+    import pyarrow.compute as pc
+
+    if condition.operator == "is_null":
+        return _nulls(column, condition.value)
+    if condition.kind is Kind.TIME:
+        column = column.cast(pa.int64())
+    if condition.operator == "in":
+        kind = pa.bool_() if condition.kind is Kind.BOOL else None
+        whole = all(not isinstance(value, float) for value in condition.value)
+        values = pa.array(list(condition.value), kind or (pa.int64() if whole else pa.float64()))
+        if not whole:
+            column = column.cast(pa.float64(), safe=False)
+        return _bools(pc.and_(pc.is_in(column, value_set=values), column.is_valid()))
+    return _bools(getattr(pc, _COMPARE[condition.operator])(column, condition.value))
+
+
+def _text(column: pa.Array, operator: str, value: Any) -> np.ndarray:
+    pa = need_pyarrow()
+    import numpy as np
+    import pyarrow.compute as pc
+
+    if operator == "is_null":
+        return _nulls(column, value)
+    if pa.types.is_dictionary(column.type):
+        # One row more than there are values: rows without a value point there.
+        hits = np.append(_text(column.dictionary, operator, value), False)
+        codes = column.indices
+        return hits[(codes.fill_null(len(hits) - 1) if codes.null_count else codes).to_numpy()]  # type: ignore[no-any-return]
+    if operator == "in":
+        found = pc.is_in(column, value_set=pa.array(value, pa.string()))
+        return _bools(pc.and_(found, column.is_valid()))
+    if operator == "contains":
+        return _contains(column, value)
+    if operator in ("starts_with", "ends_with"):
+        return _bools(getattr(pc, operator)(column, value))
+    return _bools(getattr(pc, _COMPARE[operator])(column, value))
+
+
+def _contains(column: pa.StringArray, value: str) -> np.ndarray:
+    """Rows whose text holds a value; where few do, one search over the texts laid end to end finds them sooner."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    size = len(column)
+    buffers = column.buffers()
+    if not value or size < _HITS_MAX or buffers[2] is None:
+        return _bools(pc.match_substring(column, value))
+    ends = np.frombuffer(buffers[1], np.int32, size + 1, column.offset * 4)
+    wanted = value.encode()
+    search = re.compile(re.escape(wanted)).search
+    texts = memoryview(buffers[2])
+    hits: list[int] = []
+    last = int(ends[-1])
+    found = search(texts, int(ends[0]), last)
+    while found is not None and len(hits) < _HITS_MAX:
+        hits.append(found.start())
+        found = search(texts, found.start() + 1, last)
+    if found is not None:
+        return _bools(pc.match_substring(column, value))
+    mask = np.zeros(size, bool)
+    if hits:
+        starts = np.array(hits, np.int64)
+        rows = np.searchsorted(ends, starts, "right") - 1
+        whole = starts + len(wanted) <= ends[rows + 1]  # not from one row into the next
+        mask[rows[whole]] = True
+        mask &= _bools(column.is_valid())
+    return mask
+
+
+def _metadata(column: pa.StructArray, condition: Condition) -> np.ndarray:
+    import numpy as np
+
+    if condition.key is not None:
+        return _text(column.field(METADATA_KEYS.index(condition.key)), condition.operator, condition.value)
+    if condition.operator == "contains":
+        if condition.value not in METADATA_KEYS:
+            return np.zeros(len(column), bool)
+        return _nulls(column.field(METADATA_KEYS.index(condition.value)), False)
+    empty = np.ones(len(column), bool)
+    for number in range(len(METADATA_KEYS)):
+        empty &= _nulls(column.field(number), True)
+    return empty if condition.value else ~empty
+
+
+class _Elements:
+    """The elements of a list column: codes into distinct values, and the row of each."""
+
+    def __init__(self, column: pa.ListArray) -> None:
+        self.size = len(column)
+        self.starts = column.offsets.to_numpy()
+        first, last = int(self.starts[0]), int(self.starts[-1])
+        values = column.values.slice(first, last - first)
+        self.first = first
+        self.distinct = values.dictionary
+        self.codes = values.indices.to_numpy()
+
+    def places(self, hits: np.ndarray) -> np.ndarray:
+        """Places, counted from the first row's start, of the elements whose distinct value is hit."""
+        import numpy as np
+
+        chosen = np.flatnonzero(hits)
+        if len(chosen) == 0:
+            return chosen
+        if len(chosen) == 1:
+            return np.flatnonzero(self.codes == chosen[0])
+        return np.flatnonzero(hits[self.codes])
+
+    def rows(self, places: np.ndarray) -> np.ndarray:
+        """The row of each place."""
+        import numpy as np
+
+        return np.searchsorted(self.starts, places + self.first, "right") - 1
+
+
+def _list(column: pa.ListArray, condition: Condition) -> np.ndarray:
+    import numpy as np
+
+    elements = _Elements(column)
+    lengths = np.diff(elements.starts)
+    operator, value = condition.operator, condition.value
+    if operator == "is_null":
+        return (lengths == 0) == value  # type: ignore[no-any-return]
+    if operator == "contains":
+        operator, value = "==", value
+    elif operator in ("==", "!="):
+        hits = _text(elements.distinct, "in", value)
+        counts = np.bincount(elements.rows(elements.places(hits)), minlength=elements.size)
+        same: np.ndarray = (counts == len(value)) & (lengths == len(value))
+        return same if operator == "==" else ~same & (lengths > 0)
+    mask = np.zeros(elements.size, bool)
+    mask[elements.rows(elements.places(_text(elements.distinct, operator, value)))] = True
+    return mask
+
+
+def _property(batch: pa.RecordBatch, column: pa.MapArray, condition: Condition) -> np.ndarray:
+    pa = need_pyarrow()
+    import numpy as np
+
+    keys = _Elements(batch.column(PROPERTY_KEYS))
+    if condition.key is None and condition.operator == "is_null":
+        return (np.diff(keys.starts) == 0) == condition.value  # type: ignore[no-any-return]
+    wanted = condition.value if condition.key is None else condition.key
+    places = keys.places(_text(keys.distinct, "==", wanted))
+    rows = keys.rows(places)
+    mask = np.zeros(batch.num_rows, bool)
+    if condition.key is None:
+        mask[rows] = True
+        return mask
+    if condition.operator == "is_null":
+        mask[rows] = True
+        return ~mask if condition.value else mask
+    starts = column.offsets.to_numpy()
+    items = column.items.take(pa.array(starts[rows] + places + keys.first - keys.starts[rows]))
+    mask[rows[_values(items, condition.operator, condition.value)]] = True
+    return mask
+
+
+def _values(items: pa.StringArray, operator: str, value: Any) -> np.ndarray:
+    """Which values of properties meet a condition; compared with a number they are read as numbers."""
+    import numpy as np
+
+    if operator == "in":
+        mask = np.zeros(len(items), bool)
+        texts = [each for each in value if isinstance(each, str)]
+        if texts:
+            mask |= _text(items, "in", texts)
+        for number in (each for each in value if not isinstance(each, str)):
+            mask |= _as_numbers(items, "==", number)
+        return mask
+    if isinstance(value, str):
+        return _text(items, operator, value)
+    return _as_numbers(items, operator, value)
+
+
+def _as_numbers(items: pa.StringArray, operator: str, value: float) -> np.ndarray:
+    pa = need_pyarrow()
+    import numpy as np
+    import pyarrow.compute as pc
+
+    mask = _bools(pc.match_substring_regex(items, _NUMBER))
+    numbers = pc.utf8_trim_whitespace(items.filter(pa.array(mask))).cast(pa.float64())
+    mask[np.flatnonzero(mask)] = _bools(getattr(pc, _COMPARE[operator])(numbers, float(value)))
+    return mask
