@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         RecordPage,
         Touched,
     )
+    from ipfs_kit.operations.toolsets.metadata_peers import MergedIndex, PeerList, PublishedIndex
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.observer import Comparisons, ObservationPage, Watched, WatchedList
     from ipfs_kit.operations.toolsets.observer_figures import ObserverFigures
@@ -1332,6 +1333,39 @@ class Metadata(Namespace):
     def rebuild(self) -> RecordCount:
         """Discard the index in the cache and make it again from the statements; what is found stays the same."""
         found: RecordCount = self._call("metadata.rebuild", {})
+        return found
+
+    def publish(self, *, since: int | None = None, name: str = "metadata-index") -> PublishedIndex:
+        """Write the index, or what changed in it, as blocks that other nodes can check and merge; send them as a CAR.
+
+        What did not change since an earlier publication is shared with it.
+
+        Args:
+            since: Only what operations after this one changed.
+            name: Name of the pin that keeps it; moves from the one before.
+        """
+        found: PublishedIndex = self._call("metadata.publish", {"since": since, "name": name})
+        return found
+
+    def merge(self, root: CID, *, vkey: str | None = None, cursor: int = 0, restore: bool = False) -> MergedIndex:
+        """Merge another node's index into this one: nothing said here is overwritten, and every order gives the same result.
+
+        The root's signature, every block's digest and every record are checked before anything is taken.
+
+        Args:
+            root: Root of the other node's index, whose blocks are here.
+            vkey: Verifier key of either of the node's logs, as its owner told you; needed the first time.
+            cursor: Continue at this cursor.
+            restore: Also take back what this node itself said, after an older backup was restored.
+        """
+        found: MergedIndex = self._call(
+            "metadata.merge", {"root": root, "vkey": vkey, "cursor": cursor, "restore": restore}
+        )
+        return found
+
+    def peers(self) -> PeerList:
+        """List the nodes whose indices were merged here, and how far."""
+        found: PeerList = self._call("metadata.peers", {})
         return found
 
 

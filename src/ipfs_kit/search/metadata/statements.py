@@ -224,6 +224,13 @@ class Writer:
         self.write(statement, current, keep=False)
         return True
 
+    def is_invented(self, statement: Statement) -> bool:
+        """Whether a statement in this node's name is newer than any that this node knows to have made."""
+        if statement.node != self._node:
+            return False
+        own = self._one(statement.cid, self._node)
+        return own is None or statement.version > own.version
+
     def write(self, statement: Statement, before: Statement | None, *, keep: bool = True) -> None:
         """Write one statement in the place of another.
 
@@ -266,6 +273,51 @@ class Writer:
     def _one(self, cid: bytes, node: str) -> Statement | None:
         rows = self._tx.execute(_SELECT + "cid=? AND node=?", (cid, node))
         return _statement(rows[0]) if rows else None
+
+
+def statements_after(state: StateDB, op_index: int, upto: int) -> Iterator[Statement]:
+    """Every statement in order of CID; after an operation, those that the operations ``(op_index, upto]`` left."""
+    if op_index < 0:
+        for held in every(state):
+            yield from held
+        return
+    after: tuple[Any, ...] = (op_index + 1, b"", "")
+    while True:
+        rows = state.query(
+            f"SELECT {_COLUMNS}, op_index FROM metadata_statements WHERE (op_index, cid, node)>(?,?,?) "  # noqa: S608 - constants
+            "AND op_index<=? ORDER BY op_index, cid, node LIMIT ?",
+            (*after, upto, _PAGE),
+        )
+        for row in rows:
+            yield _statement(row)
+        if len(rows) < _PAGE:
+            return
+        after = (rows[-1][5], rows[-1][0], rows[-1][1])
+
+
+class Peer(NamedTuple):
+    """A node whose index was merged: its verifier key, what was merged last, and the last operation that holds."""
+
+    node: str
+    vkey: str
+    root: bytes
+    upto: int
+
+
+def peers(state: StateDB) -> list[Peer]:
+    """The nodes whose indices were merged, in order of node."""
+    if not are_kept(state):
+        return []
+    return [Peer(*row) for row in state.query("SELECT node, vkey, root, upto FROM metadata_peers ORDER BY node")]
+
+
+def keep_peer(tx: Tx, node: str, vkey: str, root: CID, upto: int) -> None:
+    """Remember a node whose index is merged, and up to which of its operations; -1 where it was not merged whole."""
+    tx.execute(
+        "INSERT INTO metadata_peers(node, vkey, root, upto, op_index) VALUES(?,?,?,?,?) ON CONFLICT(node) DO UPDATE SET "
+        "root=excluded.root, upto=max(upto, excluded.upto), op_index=excluded.op_index",
+        (node, vkey, root.binary, upto, tx.op_index),
+    )
 
 
 def are_kept(state: StateDB) -> bool:

@@ -60,6 +60,23 @@ def _files(value: Any) -> list[str]:
     return [f"{value.records} records, {human_size(value.size)}", *value.files]
 
 
+def _published(value: Any) -> list[str]:
+    since = "" if value.since is None else f" after op {value.since}"
+    return [str(value.cid), f"{value.statements} statements{since} up to op {value.upto}", f"verifier key {value.vkey}"]
+
+
+def _merged(value: Any) -> list[str]:
+    lines = [f"node {value.node}: {value.taken} of {value.statements} statements were new"]
+    if value.refused:
+        lines.append(f"{value.refused} in this node's own name were not taken: it never made them (or see --restore)")
+    return lines + ([f"… continue with --cursor {value.cursor}"] if value.cursor is not None else [])
+
+
+def _peers(value: Any) -> list[str]:
+    rows = [(peer.node, peer.upto, peer.root, peer.vkey) for peer in value.peers]
+    return table(rows, ("NODE", "UPTO", "ROOT", "VERIFIER KEY")) if rows else ["no index was merged yet"]
+
+
 METADATA: Final[dict[str, Callable[[Any], list[str]]]] = {
     "metadata.add": _changed,
     "metadata.delete": _changed,
@@ -69,4 +86,7 @@ METADATA: Final[dict[str, Callable[[Any], list[str]]]] = {
     "metadata.count": lambda value: [str(value.records)],
     "metadata.rebuild": lambda value: [f"{value.records} records"],
     "metadata.share": _files,
+    "metadata.publish": _published,
+    "metadata.merge": _merged,
+    "metadata.peers": _peers,
 }
