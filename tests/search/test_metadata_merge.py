@@ -179,8 +179,23 @@ def test_a_large_index_is_merged_a_page_at_a_time(nodes: list[Kit], monkeypatch:
     first = b.metadata.merge(published.cid, vkey=published.vkey)
     assert first.cursor is not None
     assert first.upto is None
-    assert [peer.upto for peer in b.metadata.peers().peers] == [-1]
+    assert [peer.upto for peer in b.metadata.peers().peers] == [None]
+    skipped = b.metadata.merge(published.cid, cursor=first.cursor + 1)
+    assert (skipped.cursor, skipped.upto) == (skipped.cursor, None)
     assert send(a, b).upto == published.upto
+    assert contents(a) == contents(b)
+
+
+def test_a_part_that_leaves_a_gap_is_taken_but_does_not_count_as_everything(nodes: list[Kit]) -> None:
+    a, b, _ = nodes
+    seen = []
+    for number in range(3):
+        a.metadata.add(records=[{"cid": cid_of(number)}])
+        seen.append(a.metadata.publish(name=f"p{number}").upto)
+    assert send(a, b, seen[1]).upto is None
+    assert send(a, b, -1).upto == seen[2]
+    a.metadata.add(records=[{"cid": cid_of(9)}])
+    assert send(a, b, seen[2]).upto is not None
     assert contents(a) == contents(b)
 
 

@@ -141,7 +141,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "metadata_touch": {"cid": cid},
         "metadata_delete": {"cid": cid},
         "metadata_search": {"text": "a"},
-        "metadata_merge": {"root": kit.metadata.publish().cid},
+        "metadata_merge": {"root": str(kit.metadata.publish().cid)},
         "ledger_show": {"op": "0"},
         "ledger_sql": {"query": "select count(*) from ops"},
         "ledger_query": {"name": "error_rate_by_tool"},

@@ -17,7 +17,7 @@ from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.effects import add_pin, pins_effect
 from ipfs_kit.operations.places import Everywhere
 from ipfs_kit.search.metadata import parts
-from ipfs_kit.search.metadata.statements import Statement, Writer, keep_peer, last_op, peers
+from ipfs_kit.search.metadata.statements import Peer, Statement, Writer, keep_peer, last_op, peers
 
 MERGED_MAX: Final = 20_000
 """Statements that one call merges; it returns a cursor when there are more."""
@@ -95,7 +95,7 @@ class MergedIndex:
         taken: Statements that outranked what was known here.
         refused: Statements in this node's own name that it never made, or has lost: not taken.
         cursor: Pass it to merge what follows; None when all was.
-        upto: The last operation of that node now merged; None until all of it is.
+        upto: Everything of that node up to this operation of it is merged now; None when nothing is merged whole.
     """
 
     node: str
@@ -152,8 +152,9 @@ def metadata_merge(
         writer = Writer(tx, node, time_ns())
         refused = sum(writer.is_invented(each) for each in taken) if not restore else 0
         count = sum([writer.take(each) for each in taken if restore or not writer.is_invented(each)])
-        keep_peer(tx, part.node, trusted, root, -1 if more else part.upto)
-        value = MergedIndex(part.node, len(taken), count, refused, stop if more else None, None if more else part.upto)
+        peer = Peer(part.node, trusted, root.binary, part.upto)
+        upto = keep_peer(tx, peer, part.since, cursor, stop if more else None)
+        value = MergedIndex(part.node, len(taken), count, refused, stop if more else None, upto if upto >= 0 else None)
         return Outcome(value, effect={"metadata": writer.changes, "merged": root}, target=str(root))
 
     merged: MergedIndex = ctx.commit(lambda: effect)
@@ -189,13 +190,14 @@ class PeerInfo:
         node: The node.
         vkey: Its verifier key.
         root: The index or part merged last.
-        upto: Its last operation merged, ask it to publish since this one; -1 while nothing was merged whole.
+        upto: Everything up to this operation of it is merged, ask it to publish since this one; None when nothing is
+            merged whole.
     """
 
     node: str
     vkey: str
     root: CID
-    upto: int
+    upto: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,4 +212,7 @@ class PeerList:
 )
 def metadata_peers(ctx: Context) -> PeerList:
     """List the nodes whose indices were merged here, and how far."""
-    return PeerList([PeerInfo(peer.node, peer.vkey, CID(peer.root), peer.upto) for peer in peers(ctx.engine.state)])
+    known = peers(ctx.engine.state)
+    return PeerList(
+        [PeerInfo(each.node, each.vkey, CID(each.root), each.upto if each.upto >= 0 else None) for each in known]
+    )

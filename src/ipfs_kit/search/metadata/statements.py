@@ -28,8 +28,8 @@ SCHEMA: Final = Schema(
         "CREATE UNIQUE INDEX metadata_by_cid ON metadata_statements(cid, node)",
         "CREATE INDEX metadata_by_op ON metadata_statements(op_index, cid, node)",
         """CREATE TABLE metadata_peers(
-            node TEXT PRIMARY KEY, vkey TEXT NOT NULL, root BLOB NOT NULL, upto INTEGER NOT NULL,
-            op_index INTEGER NOT NULL) WITHOUT ROWID""",
+            node TEXT PRIMARY KEY, vkey TEXT NOT NULL, root BLOB NOT NULL, leaf INTEGER NOT NULL, upto INTEGER NOT NULL)
+            WITHOUT ROWID""",
     ),
 )
 EFFECT_BYTES_MAX: Final = 7 << 20
@@ -311,13 +311,30 @@ def peers(state: StateDB) -> list[Peer]:
     return [Peer(*row) for row in state.query("SELECT node, vkey, root, upto FROM metadata_peers ORDER BY node")]
 
 
-def keep_peer(tx: Tx, node: str, vkey: str, root: CID, upto: int) -> None:
-    """Remember a node whose index is merged, and up to which of its operations; -1 where it was not merged whole."""
+def keep_peer(tx: Tx, peer: Peer, since: int, start: int, stop: int | None) -> int:
+    """Remember how far a node's index was merged; what was passed over never counts as merged.
+
+    Args:
+        tx: The transaction.
+        peer: The node, its key, the root, and the last operation that the root holds.
+        since: The root holds what operations after this one changed; -1 for everything.
+        start: The leaf that this merge began with.
+        stop: The leaf that the next one begins with; None when this one reached the end.
+
+    Returns:
+        The last operation up to which everything of that node is merged; -1 for none.
+    """
+    rows = tx.execute("SELECT root, leaf, upto FROM metadata_peers WHERE node=?", (peer.node,))
+    root, leaf, upto = rows[0] if rows else (b"", 0, -1)
+    follows = start == 0 or (root == peer.root and leaf == start)
+    if follows and stop is None and since <= upto:
+        upto = max(upto, peer.upto)
     tx.execute(
-        "INSERT INTO metadata_peers(node, vkey, root, upto, op_index) VALUES(?,?,?,?,?) ON CONFLICT(node) DO UPDATE SET "
-        "root=excluded.root, upto=max(upto, excluded.upto), op_index=excluded.op_index",
-        (node, vkey, root.binary, upto, tx.op_index),
+        "INSERT INTO metadata_peers(node, vkey, root, leaf, upto) VALUES(?,?,?,?,?) ON CONFLICT(node) DO UPDATE SET "
+        "root=excluded.root, leaf=excluded.leaf, upto=excluded.upto",
+        (peer.node, peer.vkey, peer.root, (stop or 0) if follows else 0, upto),
     )
+    return int(upto)
 
 
 def are_kept(state: StateDB) -> bool:

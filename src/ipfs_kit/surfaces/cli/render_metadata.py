@@ -73,7 +73,7 @@ def _merged(value: Any) -> list[str]:
 
 
 def _peers(value: Any) -> list[str]:
-    rows = [(peer.node, peer.upto, peer.root, peer.vkey) for peer in value.peers]
+    rows = [(peer.node, "-" if peer.upto is None else peer.upto, peer.root, peer.vkey) for peer in value.peers]
     return table(rows, ("NODE", "UPTO", "ROOT", "VERIFIER KEY")) if rows else ["no index was merged yet"]
 
 
