@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         RecordPage,
         Touched,
     )
+    from ipfs_kit.operations.toolsets.metadata_ai import Matches
     from ipfs_kit.operations.toolsets.metadata_peers import MergedIndex, PeerList, PublishedIndex
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.observer import Comparisons, ObservationPage, Watched, WatchedList
@@ -1366,6 +1367,66 @@ class Metadata(Namespace):
     def peers(self) -> PeerList:
         """List the nodes whose indices were merged here, and how far."""
         found: PeerList = self._call("metadata.peers", {})
+        return found
+
+    def resources(
+        self,
+        *,
+        kind: Literal["model", "dataset"] | None = None,
+        attributes: dict[str, Any] | None = None,
+        tags: list[str] | None = None,
+        text: str | None = None,
+        limit: int = 20,
+    ) -> Matches:
+        """Find models and datasets that have everything asked for, the most used first.
+
+        What a record is it says itself: in ``properties.type``, by a tag, and a model by its file's extension.
+
+        Args:
+            kind: Only models, or only datasets.
+            attributes: What they must have: framework, task, domain, architecture, language, license, format, min_size, max_rows ....
+            tags: Tags they must all have.
+            text: Words they must hold.
+            limit: Most records returned.
+        """
+        found: Matches = self._call(
+            "metadata.resources", {"kind": kind, "attributes": attributes, "tags": tags, "text": text, "limit": limit}
+        )
+        return found
+
+    def similar_models(self, model: str, *, criteria: dict[str, Any] | None = None, limit: int = 5) -> Matches:
+        """Find the models that have most in common with one; the score is the share of its attributes they have, by weight.
+
+        Args:
+            model: A CID, or a model's id, name, title or file name.
+            criteria: Weight by attribute, of architecture, task, framework, tags, dataset, language, size, license; the usual ones when left out.
+            limit: Most records returned.
+        """
+        found: Matches = self._call("metadata.similar_models", {"model": model, "criteria": criteria, "limit": limit})
+        return found
+
+    def datasets_for(
+        self,
+        task: str,
+        *,
+        domain: str | None = None,
+        min_rows: int | None = None,
+        format: str | None = None,
+        limit: int = 10,
+    ) -> Matches:
+        """Find datasets for a task: those that name it as their task before those that bear it as a tag, larger ones first.
+
+        Args:
+            task: The task, for example text-classification.
+            domain: Only of this domain.
+            min_rows: Only with so many rows.
+            format: Only in this format, for example parquet.
+            limit: Most records returned.
+        """
+        found: Matches = self._call(
+            "metadata.datasets_for",
+            {"task": task, "domain": domain, "min_rows": min_rows, "format": format, "limit": limit},
+        )
         return found
 
 

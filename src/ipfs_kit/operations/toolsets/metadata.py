@@ -178,7 +178,8 @@ class RecordPage:
     cursor: str | None
 
 
-def _reading(ctx: Context) -> Callable[[int], None]:
+def reading(ctx: Context) -> Callable[[int], None]:
+    """Tells how far the index is made, where a question finds none."""
     return lambda done: ctx.progress(done, unit="records", note="making the metadata index")
 
 
@@ -199,7 +200,7 @@ def metadata_query(
     Raises:
         InvalidInput: A filter has no meaning; the message says why.
     """
-    page, following = ctx.engine.metadata.page(parse_all(filters), columns, limit, cursor, _reading(ctx))
+    page, following = ctx.engine.metadata.page(parse_all(filters), columns, limit, cursor, reading(ctx))
     return RecordPage(page, following)
 
 
@@ -213,7 +214,7 @@ class RecordCount:
 @operation("metadata.count", Mode.READ, "metadata:read", places=READS)
 def metadata_count(ctx: Context, filters: Filters = None) -> RecordCount:
     """Count the records that meet every filter."""
-    return RecordCount(ctx.engine.metadata.count(parse_all(filters), _reading(ctx)))
+    return RecordCount(ctx.engine.metadata.count(parse_all(filters), reading(ctx)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ def metadata_search(
     Raises:
         InvalidInput: The text holds no word.
     """
-    found, more = ctx.engine.metadata.search(text, fields, parse_all(filters), columns, limit, offset, _reading(ctx))
+    found, more = ctx.engine.metadata.search(text, fields, parse_all(filters), columns, limit, offset, reading(ctx))
     return FoundRecords(found, offset + limit if more else None)
 
 
@@ -272,5 +273,5 @@ def metadata_share(ctx: Context) -> IndexFiles:
 @operation("metadata.rebuild", Mode.READ, "metadata:read", places=READS)
 def metadata_rebuild(ctx: Context) -> RecordCount:
     """Discard the index in the cache and make it again from the statements; what is found stays the same."""
-    ctx.engine.metadata.projection.rebuild(_reading(ctx))
+    ctx.engine.metadata.projection.rebuild(reading(ctx))
     return RecordCount(ctx.engine.metadata.count(()))

@@ -14,6 +14,8 @@ from ipfs_kit.search.metadata.fields import FIELDS, METADATA_KEYS, Kind, check_c
 
 ORDERS: Final = (">=", "<=", ">", "<")
 OPERATORS: Final = ("==", "!=", *ORDERS, "in", "contains", "starts_with", "ends_with", "is_null")
+SAME: Final = "same"
+"""Equal without regard to case, the value in lower case; asked by the index itself, not by callers."""
 CONDITIONS_MAX: Final = 64
 VALUES_MAX: Final = 10_000
 """Values of one ``in``."""

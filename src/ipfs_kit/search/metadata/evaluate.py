@@ -8,9 +8,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from ipfs_kit.search.metadata.conditions import Clause, Condition, Either
+from ipfs_kit.search.metadata.conditions import SAME, Clause, Condition, Either
 from ipfs_kit.search.metadata.fields import METADATA_KEYS, Kind
-from ipfs_kit.search.metadata.table import CODED, CODED_METADATA, PROPERTY_KEYS, need_pyarrow
+from ipfs_kit.search.metadata.table import CODED, CODED_METADATA, NUMBERS, need_pyarrow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 FEW: Final = 8
 """When fewer than one in so many rows are left, the next condition looks at them alone."""
 _HITS_MAX: Final = 10_000
-_NUMBER: Final = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _COMPARE: Final = {
     "==": "equal", "!=": "not_equal", ">": "greater", ">=": "greater_equal", "<": "less", "<=": "less_equal",
 }  # fmt: skip
@@ -54,7 +53,7 @@ def _only(batch: pa.RecordBatch, rows: np.ndarray, clause: Clause) -> pa.RecordB
     conditions = clause.conditions if isinstance(clause, Either) else (clause,)
     names = dict.fromkeys(condition.field for condition in conditions)
     if "properties" in names:
-        names[PROPERTY_KEYS] = None
+        names[NUMBERS] = None
     chosen = pa.array(rows)
     return pa.RecordBatch.from_arrays([batch.column(name).take(chosen) for name in names], names=list(names))
 
@@ -135,13 +134,15 @@ def _text(column: pa.Array, operator: str, value: Any) -> np.ndarray:
         found = pc.is_in(column, value_set=pa.array(value, pa.string()))
         return _bools(pc.and_(found, column.is_valid()))
     if operator == "contains":
-        return _contains(column, value)
+        return containing(column, value)
+    if operator == SAME:
+        return _bools(pc.equal(pc.utf8_lower(column), value))
     if operator in ("starts_with", "ends_with"):
         return _bools(getattr(pc, operator)(column, value))
     return _bools(getattr(pc, _COMPARE[operator])(column, value))
 
 
-def _contains(column: pa.StringArray, value: str) -> np.ndarray:
+def containing(column: pa.StringArray, value: str) -> np.ndarray:
     """Rows whose text holds a value; where few do, one search over the texts laid end to end finds them sooner."""
     import numpy as np
     import pyarrow.compute as pc
@@ -188,13 +189,13 @@ def _metadata(column: pa.StructArray, condition: Condition) -> np.ndarray:
 
 
 class _Elements:
-    """The elements of a list column: codes into distinct values, and the row of each."""
+    """The elements of a column of lists, or the keys of maps: codes into distinct values, and the row of each."""
 
-    def __init__(self, column: pa.ListArray) -> None:
-        self.size = len(column)
-        self.starts = column.offsets.to_numpy()
+    def __init__(self, offsets: pa.Array, elements: pa.DictionaryArray) -> None:
+        self.size = len(offsets) - 1
+        self.starts = offsets.to_numpy()
         first, last = int(self.starts[0]), int(self.starts[-1])
-        values = column.values.slice(first, last - first)
+        values = elements.slice(first, last - first)
         self.first = first
         self.distinct = values.dictionary
         self.codes = values.indices.to_numpy()
@@ -220,7 +221,7 @@ class _Elements:
 def _list(column: pa.ListArray, condition: Condition) -> np.ndarray:
     import numpy as np
 
-    elements = _Elements(column)
+    elements = _Elements(column.offsets, column.values)
     lengths = np.diff(elements.starts)
     operator, value = condition.operator, condition.value
     if operator == "is_null":
@@ -238,51 +239,53 @@ def _list(column: pa.ListArray, condition: Condition) -> np.ndarray:
 
 
 def _property(batch: pa.RecordBatch, column: pa.MapArray, condition: Condition) -> np.ndarray:
-    pa = need_pyarrow()
     import numpy as np
 
-    keys = _Elements(batch.column(PROPERTY_KEYS))
+    keys = _Elements(column.offsets, column.keys)
     if condition.key is None and condition.operator == "is_null":
         return (np.diff(keys.starts) == 0) == condition.value  # type: ignore[no-any-return]
-    wanted = condition.value if condition.key is None else condition.key
-    places = keys.places(_text(keys.distinct, "==", wanted))
+    places = keys.places(_text(keys.distinct, "==", condition.value if condition.key is None else condition.key))
     rows = keys.rows(places)
     mask = np.zeros(batch.num_rows, bool)
     if condition.key is None:
         mask[rows] = True
-        return mask
-    if condition.operator == "is_null":
+    elif condition.operator == "is_null":
         mask[rows] = True
-        return ~mask if condition.value else mask
-    starts = column.offsets.to_numpy()
-    items = column.items.take(pa.array(starts[rows] + places + keys.first - keys.starts[rows]))
-    mask[rows[_values(items, condition.operator, condition.value)]] = True
+        mask = ~mask if condition.value else mask
+    else:
+        mask[rows[_values(batch, column, places + keys.first, rows, condition)]] = True
     return mask
 
 
-def _values(items: pa.StringArray, operator: str, value: Any) -> np.ndarray:
-    """Which values of properties meet a condition; compared with a number they are read as numbers."""
+def _values(
+    batch: pa.RecordBatch, column: pa.MapArray, places: np.ndarray, rows: np.ndarray, condition: Condition
+) -> np.ndarray:
+    """Which values of properties meet a condition; compared with a number they are read as numbers.
+
+    Args:
+        batch: The rows.
+        column: Their properties.
+        places: Where the values stand in the column's items.
+        rows: The row of each.
+        condition: The condition.
+    """
     import numpy as np
 
-    if operator == "in":
-        mask = np.zeros(len(items), bool)
-        texts = [each for each in value if isinstance(each, str)]
-        if texts:
-            mask |= _text(items, "in", texts)
-        for number in (each for each in value if not isinstance(each, str)):
-            mask |= _as_numbers(items, "==", number)
-        return mask
-    if isinstance(value, str):
-        return _text(items, operator, value)
-    return _as_numbers(items, operator, value)
-
-
-def _as_numbers(items: pa.StringArray, operator: str, value: float) -> np.ndarray:
-    pa = need_pyarrow()
-    import numpy as np
-    import pyarrow.compute as pc
-
-    mask = _bools(pc.match_substring_regex(items, _NUMBER))
-    numbers = pc.utf8_trim_whitespace(items.filter(pa.array(mask))).cast(pa.float64())
-    mask[np.flatnonzero(mask)] = _bools(getattr(pc, _COMPARE[operator])(numbers, float(value)))
+    operator, value = condition.operator, condition.value
+    given = value if operator == "in" else (value,)
+    texts = [each for each in given if isinstance(each, str)]
+    mask = np.zeros(len(places), bool)
+    if texts:
+        items = column.items
+        mask |= _text(items.dictionary, operator, texts if operator == "in" else value)[
+            items.indices.to_numpy()[places]
+        ]
+    if len(texts) < len(given):
+        lists = batch.column(NUMBERS)
+        shift = lists.offsets.to_numpy()[rows] - column.offsets.to_numpy()[rows]
+        numbers = lists.values.to_numpy()[places + shift]
+        compare = getattr(np, _COMPARE["==" if operator == "in" else operator])
+        for each in given:
+            if not isinstance(each, str):
+                mask |= compare(numbers, float(each)) & ~np.isnan(numbers)
     return mask

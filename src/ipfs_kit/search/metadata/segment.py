@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,7 +14,7 @@ from blake3 import blake3
 from ipfs_kit.durable import create_exclusive, remove
 from ipfs_kit.errors import IntegrityError
 from ipfs_kit.search.metadata.conditions import Clause
-from ipfs_kit.search.metadata.evaluate import matching
+from ipfs_kit.search.metadata.evaluate import containing, matching
 from ipfs_kit.search.metadata.table import KEY, LIVE, WORD, WORD_CHARS_MAX, Words, need_pyarrow
 
 if TYPE_CHECKING:
@@ -107,13 +108,13 @@ class Segment:
 
     def _with_word(self, word: str, exact: bool) -> np.ndarray:
         import numpy as np
-        import pyarrow.compute as pc
 
         tokens, offsets, rows = self.words
         if exact:
-            chosen = [at for at in [pc.index(tokens, word).as_py()] if at >= 0]
+            at = bisect_left(range(len(tokens)), word, key=lambda place: tokens[place].as_py())
+            chosen = [at] if at < len(tokens) and tokens[at].as_py() == word else []
         else:
-            chosen = np.flatnonzero(pc.match_substring(tokens, word).to_numpy(zero_copy_only=False)).tolist()
+            chosen = np.flatnonzero(containing(tokens, word)).tolist()
         mask = np.zeros(self.rows, bool)
         if len(chosen) > len(offsets) // _FEW:
             hit = np.zeros(len(tokens), bool)

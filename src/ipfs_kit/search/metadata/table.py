@@ -1,7 +1,8 @@
 """Records as Arrow: the columns, rows made into a batch, batches joined, and the words of each row.
 
 In a batch the rows are sorted by ``_key``, a hash of the CID, so that a CID is found by bisection. Texts of few distinct
-values, the elements of lists and the keys of properties are dictionaries: a question is asked of each distinct value once.
+values, the elements of lists, the keys and values of properties are dictionaries: a question is asked of each distinct value
+once. Values of properties stand a second time as numbers, so that they are read as such once and not by every question.
 """
 
 # pyarrow ships no types.
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
 KEY: Final = "_key"
 LIVE: Final = "_live"
-PROPERTY_KEYS: Final = "_property_keys"
+NUMBERS: Final = "_property_numbers"
+"""The values of properties as numbers; NaN where one is none."""
 CODED: Final = frozenset(
     {"multihash_type", "mime_type", "extension", "embedding_type", "index_version", "indexer_node_id"}
 )
@@ -33,6 +35,7 @@ CODED_METADATA: Final = frozenset({"creator", "source", "license"})
 WORD: Final = re.compile(r"\w+")
 WORD_CHARS_MAX: Final = 100
 """Longer words are found by their beginning alone."""
+_NUMBER: Final = r"^\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*$"
 _PATHS: Final = tuple(name.partition(".")[::2] for name in SEARCHED)
 
 
@@ -168,7 +171,7 @@ def gathered(tokens: pa.StringArray, rows: np.ndarray) -> Words:
 
 
 def coded(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The same batch with dictionaries where they pay, and the keys of properties beside them."""
+    """The same batch with dictionaries where they pay, and the numbers among properties beside them."""
     pa = need_pyarrow()
     arrays, names = [], []
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
@@ -177,15 +180,31 @@ def coded(batch: pa.RecordBatch) -> pa.RecordBatch:
             arrays.append(column.dictionary_encode())
         elif pa.types.is_list(column.type):
             arrays.append(_list_of(column.offsets, column.values.dictionary_encode()))
+        elif name == "properties":
+            keys, items = column.keys.dictionary_encode(), column.items.dictionary_encode()
+            arrays.append(pa.MapArray.from_arrays(column.offsets, keys, items))
         elif name == "metadata":
             arrays.append(
                 _struct(column, lambda key, child: child.dictionary_encode() if key in CODED_METADATA else child)
             )
         else:
             arrays.append(column)
-    properties = batch.column("properties")
-    keys = _list_of(properties.offsets, properties.keys.dictionary_encode())
-    return pa.RecordBatch.from_arrays([*arrays, keys], names=[*names, PROPERTY_KEYS])
+    return pa.RecordBatch.from_arrays([*arrays, _numbers(arrays[names.index("properties")])], names=[*names, NUMBERS])
+
+
+def _numbers(properties: pa.MapArray) -> pa.ListArray:
+    pa = need_pyarrow()
+    import numpy as np
+    import pyarrow.compute as pc
+
+    distinct, codes = properties.items.dictionary, properties.items.indices.to_numpy()
+    digits = pc.match_substring_regex(distinct, _NUMBER)
+    values = np.full(len(distinct), np.nan)
+    if len(distinct):
+        values[digits.to_numpy(zero_copy_only=False)] = pc.utf8_trim_whitespace(distinct.filter(digits)).cast(
+            pa.float64()
+        )
+    return _list_of(properties.offsets, pa.array(values[codes], pa.float64(), from_pandas=False))
 
 
 def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -199,6 +218,9 @@ def plain(batch: pa.RecordBatch) -> pa.RecordBatch:
             column = column.dictionary_decode()
         elif pa.types.is_list(column.type):
             column = _list_of(column.offsets, column.values.dictionary_decode())
+        elif field.name == "properties":
+            keys, items = column.keys.dictionary_decode(), column.items.dictionary_decode()
+            column = pa.MapArray.from_arrays(column.offsets, keys, items)
         elif field.name == "metadata":
             column = _struct(
                 column, lambda _, child: child.dictionary_decode() if pa.types.is_dictionary(child.type) else child

@@ -77,6 +77,17 @@ def _peers(value: Any) -> list[str]:
     return table(rows, ("NODE", "UPTO", "ROOT", "VERIFIER KEY")) if rows else ["no index was merged yet"]
 
 
+def _matches(value: Any) -> list[str]:
+    rows = [
+        (
+            f"{match.score:.2f}", match.record["cid"], ", ".join(match.matched) or "-",
+            match.record["metadata"]["title"] or match.record["path"] or match.record["filename"] or "",
+        )
+        for match in value.matches
+    ]  # fmt: skip
+    return table(rows, ("SCORE", "CID", "MATCHED", "TITLE OR PATH")) if rows else ["nothing found"]
+
+
 METADATA: Final[dict[str, Callable[[Any], list[str]]]] = {
     "metadata.add": _changed,
     "metadata.delete": _changed,
@@ -85,6 +96,9 @@ METADATA: Final[dict[str, Callable[[Any], list[str]]]] = {
     "metadata.search": _found,
     "metadata.count": lambda value: [str(value.records)],
     "metadata.rebuild": lambda value: [f"{value.records} records"],
+    "metadata.resources": _matches,
+    "metadata.similar_models": _matches,
+    "metadata.datasets_for": _matches,
     "metadata.share": _files,
     "metadata.publish": _published,
     "metadata.merge": _merged,
