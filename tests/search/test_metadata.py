@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import os
 import random
 import shutil
@@ -16,11 +17,13 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from ipfs_kit import Kit
-from ipfs_kit.errors import Conflict, IntegrityError, InvalidInput, MissingExtra, NotFound, ReadOnly
-from ipfs_kit.ipld import CID
+from ipfs_kit.errors import AlreadyExists, Conflict, IntegrityError, InvalidInput, MissingExtra, NotFound, ReadOnly
+from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.search.metadata import conditions, fields, index, projection, table
+from ipfs_kit.search.metadata import files as metadata_files
 
 
 @pytest.fixture
@@ -532,3 +535,53 @@ def test_many_changes_leave_few_files_and_no_row_that_does_not_count(kit: Kit, m
     assert rows <= 500
     kit.metadata.share()
     assert sum(each.rows for each in kit.engine.metadata.projection.segments()) == 100
+
+
+# -- content and files -----------------------------------------------------------------------------------------------
+
+
+def test_a_record_is_made_from_stored_content_and_added(kit: Kit, tmp_path: Path) -> None:
+    (tmp_path / "note.txt").write_text("Grüße aus dem Norden\n" * 20_000, encoding="utf-8")
+    (tmp_path / "p.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    text, image = (kit.store.add(str(tmp_path / name)).cid for name in ("note.txt", "p.png"))
+    kit.pin.add(str(text), name="keep")
+    told = kit.metadata.describe(text, content=True).record
+    assert told["size_bytes"] == (tmp_path / "note.txt").stat().st_size
+    assert (told["mime_type"], told["local"], told["pinned"], told["pin_types"]) == (
+        "text/plain",
+        True,
+        True,
+        ["recursive"],
+    )
+    assert told["blocks"] == kit.dag.stat(str(text)).blocks
+    kit.metadata.add(records=[told, kit.metadata.describe(image).record])
+    assert kit.metadata.search("norden").records[0]["cid"] == str(text)
+    assert found(kit, "mime_type == image/png") == [str(image)]
+    node = kit.dag.put('{"a": 1}').cid
+    assert kit.metadata.describe(node).record["size_bytes"] == len(dag_cbor.encode({"a": 1}))
+    with pytest.raises(NotFound):
+        kit.metadata.describe(cid_of(1))
+    block = dag_cbor.encode({"child": CID.of(b"not here")})
+    assert kit.metadata.describe(kit.block.put(block, codec="dag-cbor").cid).record["local"] is False
+
+
+def test_records_are_written_as_parquet_and_json_lines_and_come_back_the_same(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metadata_files, "_PART", 100)
+    rng = random.Random(3)
+    kit.metadata.add(records=[some_record(rng, number) for number in range(250)])
+    everything = list(kit.engine.metadata.every(()))
+    written = kit.metadata.export(str(tmp_path / "all.parquet"))
+    assert written.records == 250
+    table_ = parquet.read_table(tmp_path / "all.parquet")
+    assert table_.schema.names == list(fields.FIELDS)
+    assert parquet.ParquetFile(tmp_path / "all.parquet").num_row_groups == 3
+    assert table_.to_pylist() == metadata_files.table_of(everything).to_pylist()
+    kit.metadata.export(str(tmp_path / "some.jsonl"), file_format="jsonl", filters=["tags contains a"])
+    lines = [json.loads(line) for line in (tmp_path / "some.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert sorted(line["cid"] for line in lines) == found(kit, "tags contains a")
+    assert kit.metadata.add(records=lines).changed == 0
+    with pytest.raises(AlreadyExists):
+        kit.metadata.export(str(tmp_path / "all.parquet"))
+    assert kit.metadata.export(str(tmp_path / "all.parquet"), overwrite=True).records == 250

@@ -138,6 +138,7 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "search_drop": {"bucket": "docs"},
         "metadata_add": {"records": [{"cid": cid, "tags": ["t"]}]},
         "metadata_get": {"cid": cid},
+        "metadata_describe": {"cid": cid},
         "metadata_touch": {"cid": cid},
         "metadata_similar_models": {"model": cid},
         "metadata_delete": {"cid": cid},

@@ -53,12 +53,14 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
     from ipfs_kit.operations.toolsets.metadata import (
         Changed,
+        Described,
         FoundRecords,
         IndexFiles,
         RecordCount,
         RecordInfo,
         RecordPage,
         Touched,
+        WrittenRecords,
     )
     from ipfs_kit.operations.toolsets.metadata_ai import Matches
     from ipfs_kit.operations.toolsets.metadata_peers import MergedIndex, PeerList, PublishedIndex
@@ -1266,6 +1268,16 @@ class Metadata(Namespace):
         found: RecordInfo = self._call("metadata.get", {"cid": cid})
         return found
 
+    def describe(self, cid: CID, *, content: bool = False) -> Described:
+        """Make a record of stored content from the content itself; it is kept once it is given to metadata.add.
+
+        Args:
+            cid: The CID.
+            content: Keep the beginning of a text as the property 'content'.
+        """
+        found: Described = self._call("metadata.describe", {"cid": cid, "content": content})
+        return found
+
     def query(
         self,
         *,
@@ -1334,6 +1346,28 @@ class Metadata(Namespace):
     def rebuild(self) -> RecordCount:
         """Discard the index in the cache and make it again from the statements; what is found stays the same."""
         found: RecordCount = self._call("metadata.rebuild", {})
+        return found
+
+    def export(
+        self,
+        destination: str,
+        *,
+        file_format: Literal["parquet", "jsonl"] = "parquet",
+        filters: list[Any] | None = None,
+        overwrite: bool = False,
+    ) -> WrittenRecords:
+        """Write the records that meet every filter to a local file that appears whole, readable by its owner alone.
+
+        Args:
+            destination: Local file to write.
+            file_format: How the file is written.
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            overwrite: Replace a file that exists.
+        """
+        found: WrittenRecords = self._call(
+            "metadata.export",
+            {"destination": destination, "file_format": file_format, "filters": filters, "overwrite": overwrite},
+        )
         return found
 
     def publish(self, *, since: int | None = None, name: str = "metadata-index") -> PublishedIndex:

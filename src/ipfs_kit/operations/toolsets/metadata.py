@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from time import time_ns
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.durable import Tx
+from ipfs_kit.durable import Tx, files
 from ipfs_kit.errors import InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Effect, Outcome
@@ -15,8 +16,11 @@ from ipfs_kit.operations.arguments import Arg
 from ipfs_kit.operations.catalogue import Mode, operation
 from ipfs_kit.operations.context import Context
 from ipfs_kit.operations.places import Everywhere
+from ipfs_kit.operations.toolsets.block import refuse_sealed
 from ipfs_kit.search.metadata.conditions import parse_all
+from ipfs_kit.search.metadata.describe import describe
 from ipfs_kit.search.metadata.fields import Kept, check_record
+from ipfs_kit.search.metadata.files import WRITERS
 from ipfs_kit.search.metadata.statements import Writer
 
 RECORDS_MAX: Final = 10_000
@@ -150,6 +154,14 @@ def metadata_touch(
 
 
 @dataclass(frozen=True, slots=True)
+class Described:
+    """A record of stored content, with the fields that can be told from it."""
+
+    cid: CID
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class RecordInfo:
     """The record of a CID: all 26 fields, times as ISO 8601 in UTC."""
 
@@ -168,6 +180,24 @@ def metadata_get(ctx: Context, cid: OneCid) -> RecordInfo:
     if found is None:
         raise NotFound(f"no record of {cid}: add one with metadata.add", cid=str(cid))
     return RecordInfo(cid, found)
+
+
+@operation("metadata.describe", Mode.READ, "block:read", places=Everywhere("reads any content by its CID"))
+def metadata_describe(
+    ctx: Context,
+    cid: OneCid,
+    content: Annotated[bool, Arg("keep the beginning of a text as the property 'content'")] = False,
+) -> Described:
+    """Make a record of stored content from the content itself; it is kept once it is given to metadata.add.
+
+    Raises:
+        BlockNotFound: Not even its first block is here.
+    """
+    engine = ctx.engine
+    refuse_sealed(cid)
+    record = describe(cid, engine.blocks.get, content=content, progress=lambda done: ctx.progress(done, unit="blocks"))
+    pins = engine.pins.list(cid=cid, limit=1_000)
+    return Described(cid, {**record, "pinned": bool(pins), "pin_types": sorted({str(pin.kind) for pin in pins})})
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,3 +305,54 @@ def metadata_rebuild(ctx: Context) -> RecordCount:
     """Discard the index in the cache and make it again from the statements; what is found stays the same."""
     ctx.engine.metadata.projection.rebuild(reading(ctx))
     return RecordCount(ctx.engine.metadata.count(()))
+
+
+FileFormat = Annotated[Literal["parquet", "jsonl"], Arg("how the file is written")]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRecords:
+    """A file of records.
+
+    Args:
+        path: Where.
+        file_format: How.
+        records: Records in it.
+    """
+
+    path: str
+    file_format: str
+    records: int
+
+
+@operation("metadata.export", Mode.READ, "metadata:read", places=READS)
+def metadata_export(
+    ctx: Context,
+    destination: Annotated[str, Arg("local file to write", local=True, positional=True)],
+    file_format: FileFormat = "parquet",
+    filters: Filters = None,
+    overwrite: Annotated[bool, Arg("replace a file that exists")] = False,
+) -> WrittenRecords:
+    """Write the records that meet every filter to a local file that appears whole, readable by its owner alone.
+
+    Raises:
+        AlreadyExists: There is a file and overwriting was not asked for.
+    """
+    counted = 0
+
+    def told(records: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        nonlocal counted
+        for record in records:
+            counted += 1
+            if counted % 1_000 == 0:
+                ctx.progress(counted, unit="records")
+            yield record
+
+    records = told(ctx.engine.metadata.every(parse_all(filters), None, reading(ctx)))
+    path = os.path.abspath(os.path.expanduser(destination))
+    data = WRITERS[file_format](records)
+    if overwrite:
+        files.replace(path, data, mode=0o600)
+    else:
+        files.create_exclusive(path, data, mode=0o600)
+    return WrittenRecords(path, file_format, counted)

@@ -215,6 +215,9 @@ class _Elements:
         """The row of each place."""
         import numpy as np
 
+        if len(places) * FEW > self.size:
+            owners = np.repeat(np.arange(self.size, dtype=np.int32), np.diff(self.starts))
+            return owners[places]  # type: ignore[no-any-return]
         return np.searchsorted(self.starts, places + self.first, "right") - 1
 
 
@@ -282,8 +285,9 @@ def _values(
         ]
     if len(texts) < len(given):
         lists = batch.column(NUMBERS)
-        shift = lists.offsets.to_numpy()[rows] - column.offsets.to_numpy()[rows]
-        numbers = lists.values.to_numpy()[places + shift]
+        theirs, mine = lists.offsets.to_numpy(), column.offsets.to_numpy()
+        at = places if np.array_equal(theirs, mine) else places + theirs[rows] - mine[rows]
+        numbers = lists.values.to_numpy()[at]
         compare = getattr(np, _COMPARE["==" if operator == "in" else operator])
         for each in given:
             if not isinstance(each, str):

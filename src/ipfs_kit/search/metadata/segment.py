@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 ROWS_SUFFIX: Final = ".arrow"
 WORDS_SUFFIX: Final = ".words"
-_FEW: Final = 4
 
 
 class Segment:
@@ -112,17 +111,14 @@ class Segment:
         tokens, offsets, rows = self.words
         if exact:
             at = bisect_left(range(len(tokens)), word, key=lambda place: tokens[place].as_py())
-            chosen = [at] if at < len(tokens) and tokens[at].as_py() == word else []
+            chosen = np.array([at] if at < len(tokens) and tokens[at].as_py() == word else [], np.int64)
         else:
-            chosen = np.flatnonzero(containing(tokens, word)).tolist()
+            chosen = np.flatnonzero(containing(tokens, word))
         mask = np.zeros(self.rows, bool)
-        if len(chosen) > len(offsets) // _FEW:
-            hit = np.zeros(len(tokens), bool)
-            hit[chosen] = True
-            mask[rows[np.repeat(hit, np.diff(offsets))]] = True
-            return mask
-        for at in chosen:
-            mask[rows[offsets[at] : offsets[at + 1]]] = True
+        counts = offsets[chosen + 1] - offsets[chosen]
+        # The places of all chosen words' rows: each word's run begins where its offset says.
+        shifts = offsets[chosen] - np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)[:-1]])[: len(chosen)]
+        mask[rows[np.repeat(shifts, counts) + np.arange(counts.sum())]] = True
         return mask
 
     # -- files ---------------------------------------------------------------------------------------------------

@@ -145,6 +145,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("metadata", "resources"): Command("metadata.resources"),
     ("metadata", "similar-models"): Command("metadata.similar_models"),
     ("metadata", "datasets-for"): Command("metadata.datasets_for"),
+    ("metadata", "describe"): Command("metadata.describe"),
+    ("metadata", "export"): Command("metadata.export"),
     ("metadata", "share"): Command("metadata.share"),
     ("metadata", "rebuild"): Command("metadata.rebuild"),
     ("ledger", "tail"): Command("ledger.tail", live="ledger.follow"),
