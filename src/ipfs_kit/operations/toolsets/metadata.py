@@ -263,7 +263,7 @@ def metadata_search(
     filters: Filters = None,
     columns: Columns = None,
     limit: Limit = 20,
-    offset: Annotated[int, Arg("records to pass over", minimum=0, maximum=100_000)] = 0,
+    offset: Annotated[int, Arg("records to pass over", minimum=0, maximum=10_000_000)] = 0,
 ) -> FoundRecords:
     """Find records by words in paths, names, titles, descriptions, tags, properties and the like, whole words first.
 

@@ -15,7 +15,7 @@ from ipfs_kit.search.metadata.fields import FIELDS, METADATA_KEYS, SEARCHED, Kin
 from ipfs_kit.search.metadata.projection import Progress, Projection, Segments
 from ipfs_kit.search.metadata.segment import ROWS_SUFFIX, Segment, searched_words
 from ipfs_kit.search.metadata.statements import are_kept, show, statements_of
-from ipfs_kit.search.metadata.table import WORD, need_pyarrow
+from ipfs_kit.search.metadata.table import WORD, batch_of, need_pyarrow
 
 if TYPE_CHECKING:
     import numpy as np
@@ -188,8 +188,10 @@ class MetadataIndex:
             each.batch if each.pure else each.batch.take(pa.array(np.flatnonzero(each.live)))
             for each in self.projection.segments()
         ]
-        tables = [pa.Table.from_batches([part]) for part in parts]
-        return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({name: [] for name in FIELDS})
+        tables = [pa.Table.from_batches([part.select(list(FIELDS))]) for part in parts]
+        if not tables:
+            return pa.Table.from_batches([batch_of([])[0].select(list(FIELDS))])
+        return pa.concat_tables(tables).unify_dictionaries()
 
 
 def _cursor(cursor: str | None) -> tuple[int, str]:
