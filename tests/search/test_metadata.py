@@ -537,6 +537,23 @@ def test_many_changes_leave_few_files_and_no_row_that_does_not_count(kit: Kit, m
     assert sum(each.rows for each in kit.engine.metadata.projection.segments()) == 100
 
 
+def test_what_was_deleted_leaves_the_cache_with_the_next_collection_of_garbage(kit: Kit) -> None:
+    kit.store.gc()
+    assert not cache(kit).exists()
+    kit.metadata.add(records=[{"cid": cid_of(number), "path": f"/{number}"} for number in range(100)])
+    add(kit, 7, metadata={"title": "zebracanary"})
+    kit.metadata.share()
+    kit.metadata.delete(cid_of(7))
+
+    def traces() -> int:
+        return sum(path.read_bytes().count(b"zebracanary") for path in cache(kit).iterdir())
+
+    assert traces() > 0
+    kit.store.gc()
+    assert traces() == 0
+    assert kit.metadata.count().records == 99
+
+
 # -- content and files -----------------------------------------------------------------------------------------------
 
 

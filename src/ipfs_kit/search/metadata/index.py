@@ -179,6 +179,11 @@ class MetadataIndex:
         rows = sum(each.rows for each in segments)
         return Shared(files, rows, sum(os.path.getsize(path) for path in files), self.projection.seen)
 
+    def tidy(self) -> None:
+        """Let what was deleted leave the files too; where nobody asked yet, there are none, and none are made."""
+        if os.path.isdir(self.projection.folder):
+            self.projection.purge()
+
     def table(self) -> Any:
         """The index as one ``pyarrow.Table`` over the mapped files; rows that do not count are left out."""
         pa = need_pyarrow()
