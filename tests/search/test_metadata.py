@@ -20,7 +20,16 @@ import pytest
 from pyarrow import parquet
 
 from ipfs_kit import Kit
-from ipfs_kit.errors import AlreadyExists, Conflict, IntegrityError, InvalidInput, MissingExtra, NotFound, ReadOnly
+from ipfs_kit.errors import (
+    AlreadyExists,
+    BudgetExceeded,
+    Conflict,
+    IntegrityError,
+    InvalidInput,
+    MissingExtra,
+    NotFound,
+    ReadOnly,
+)
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.search.metadata import conditions, fields, index, projection, table
 from ipfs_kit.search.metadata import files as metadata_files
@@ -110,7 +119,9 @@ def test_a_batch_with_one_wrong_record_changes_nothing(kit: Kit) -> None:
         ({"cid": cid_of(1), "size_bytes": 1 << 63}, "size_bytes"), ({"cid": cid_of(1), "path": "\ud800"}, "path"),
         ({"cid": cid_of(1), "properties": {"x": float("nan")}}, "JSON"), ({"cid": cid_of(1), "path": "x" * 40_000}, "path"),
         ({"cid": cid_of(1), "tags": [f"t{n}" for n in range(1_001)]}, "tags"),
-        ({"cid": cid_of(1), "created_at": 1e300}, "years"), ({"cid": cid_of(1), "tags": [1]}, "tags"),
+        ({"cid": cid_of(1), "created_at": 1e300}, "time"), ({"cid": cid_of(1), "created_at": 10**400}, "time"),
+        ({"cid": cid_of(1), "created_at": 1e18}, "years"), ({"cid": cid_of(1), "properties": {"x": 10**5_000}}, "JSON"),
+        ({"cid": cid_of(1), "tags": [1]}, "tags"),
     ],
 )  # fmt: skip
 def test_a_record_that_does_not_check_is_refused_and_the_message_names_the_field(
@@ -178,6 +189,15 @@ def test_rows_changed_behind_the_ledger_are_found_by_verify(tmp_path: Path) -> N
             with pytest.raises(IntegrityError) as caught:
                 kit.store.verify()
             assert kind in [fault[3] for fault in caught.value.details["faults"]], change
+
+
+def test_more_than_one_operation_can_record_is_refused_whole(kit: Kit) -> None:
+    large = [{"cid": cid_of(number), "metadata": {"description": "x" * 30_000}} for number in range(300)]
+    with pytest.raises(BudgetExceeded, match="fewer"):
+        kit.metadata.add(records=large)
+    assert found(kit) == []
+    kit.metadata.add(records=large[:100])
+    assert len(found(kit)) == 100
 
 
 # -- questions -------------------------------------------------------------------------------------------------------
@@ -356,6 +376,8 @@ def test_text_search_finds_parts_of_words_in_all_fields_or_some_and_whole_words_
     for text in ("", " - ", "\x00"):
         with pytest.raises(InvalidInput, match="word"):
             hits(text)
+    with pytest.raises(BudgetExceeded, match="32 words"):
+        hits(" ".join(f"w{number}" for number in range(40)))
     with pytest.raises(InvalidInput, match="searched"):
         hits("x", fields=["size_bytes"])
 
@@ -367,7 +389,10 @@ def test_text_search_finds_parts_of_words_in_all_fields_or_some_and_whole_words_
         (["properties", "==", "x"], "KEY"), (["metadata.name", "==", "x"], "title"), (["size_bytes", "==", "x"], "number"),
         (["local", "==", "yes"], "true or false"), (["path", "in", "x"], "list"), (["created_at", ">", "soon"], "time"),
         (["path"], "filter"), ("path", "filter"), ([1, 2, 3], "operator"), (["path", "==", "\ud800"], "surrogates"),
-        (["size_bytes", "==", float("inf")], "64 bits"), (["path.x", "==", "y"], "KEY"), (["tags", "==", "a"], "contains"),
+        (["size_bytes", "==", float("inf")], "64 bits"),
+        (["size_bytes", "==", 10**400], "64 bits"), (["created_at", "<", 10**400], "time"),
+        (["properties.x", "==", float("nan")], "64 bits"),
+        (["path.x", "==", "y"], "KEY"), (["tags", "==", "a"], "contains"),
         ("path ==", "") , (["path", "is_null", "x"], "true or false"), (["path", "=="], "value"), (None, "filter"),
     ],
 )  # fmt: skip
@@ -458,6 +483,13 @@ def test_another_process_maps_the_files_without_any_part_of_the_kit(kit: Kit, mo
     sizes = [record["size_bytes"] for record in kit.metadata.query(columns=["size_bytes"], limit=1_000).records]
     assert done.stdout.split() == [str(len(sizes)), str(sum(sizes)), str(len(sizes))]
     assert kit.metadata.share() == shared
+    for turn in range(12):
+        kit.metadata.add(records=[{"cid": cid_of(number), "size_bytes": turn} for number in range(150)])
+        kit.metadata.count()
+    assert all(os.path.exists(path) for path in shared.files)
+    sizes = [record["size_bytes"] for record in kit.metadata.query(columns=["size_bytes"], limit=1_000).records]
+    kit.metadata.share()
+    assert not any(os.path.exists(path) for path in shared.files)
     assert pa.types.is_list(kit.engine.metadata.table().schema.field("tags").type)
     assert kit.engine.metadata.table().num_rows == len(sizes)
 

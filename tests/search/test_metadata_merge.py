@@ -186,6 +186,12 @@ def test_a_large_index_is_merged_a_page_at_a_time(nodes: list[Kit], monkeypatch:
     assert contents(a) == contents(b)
 
 
+def test_an_empty_index_is_merged_like_any_other(nodes: list[Kit]) -> None:
+    a, b, _ = nodes
+    assert send(a, b).statements == 0
+    assert contents(b) == []
+
+
 def test_a_part_that_leaves_a_gap_is_taken_but_does_not_count_as_everything(nodes: list[Kit]) -> None:
     a, b, _ = nodes
     seen = []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from ipfs_kit import Kit
-from ipfs_kit.errors import InvalidInput, NotFound
+from ipfs_kit.errors import BudgetExceeded, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 
 
@@ -105,5 +105,7 @@ def test_datasets_for_a_task_are_ranked_and_confined(kit: Kit) -> None:
     assert names(kit.metadata.datasets_for("text-classification", format="parquet")) == ["reviews", "news"]
     assert names(kit.metadata.datasets_for("text-classification", limit=1)) == ["tweets"]
     assert names(kit.metadata.datasets_for("translation")) == []
+    with pytest.raises(BudgetExceeded):
+        kit.metadata.resources(tags=[f"t{number}" for number in range(100)])
     with pytest.raises(InvalidInput, match="task"):
         kit.metadata.datasets_for(" ")

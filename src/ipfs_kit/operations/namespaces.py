@@ -1339,7 +1339,9 @@ class Metadata(Namespace):
         return found
 
     def share(self) -> IndexFiles:
-        """Write the index out as it is now and name its Arrow files, for other processes to map."""
+        """Write the index out as it is now and name its Arrow files, for other processes to map.
+
+        The files stay as they are until the next call, or until garbage is collected, whatever is added meanwhile."""
         found: IndexFiles = self._call("metadata.share", {})
         return found
 

@@ -293,7 +293,10 @@ class IndexFiles:
 
 @operation("metadata.share", Mode.READ, "metadata:read", places=READS)
 def metadata_share(ctx: Context) -> IndexFiles:
-    """Write the index out as it is now and name its Arrow files, for other processes to map."""
+    """Write the index out as it is now and name its Arrow files, for other processes to map.
+
+    The files stay as they are until the next call, or until garbage is collected, whatever is added meanwhile.
+    """
     shared = ctx.engine.metadata.share()
     return IndexFiles(
         shared.files, shared.rows, shared.size_bytes, f"main:{shared.op_index}" if shared.op_index >= 0 else None

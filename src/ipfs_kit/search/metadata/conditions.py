@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from typing import Any, Final
@@ -168,7 +167,7 @@ def _one(condition: Condition, name: str, value: Any) -> Any:
             raise InvalidInput(f"{name} is compared with true or false")
         return value
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    if number and (not math.isfinite(value) or abs(value) >= 1 << 63):
+    if number and not abs(value) < 1 << 63:  # also what is no number or infinite
         raise InvalidInput(f"{name} is compared with a number of at most 64 bits")
     if kind is Kind.NUMBER:
         if not number:

@@ -288,8 +288,8 @@ def _values(
         theirs, mine = lists.offsets.to_numpy(), column.offsets.to_numpy()
         at = places if np.array_equal(theirs, mine) else places + theirs[rows] - mine[rows]
         numbers = lists.values.to_numpy()[at]
-        compare = getattr(np, _COMPARE["==" if operator == "in" else operator])
-        for each in given:
-            if not isinstance(each, str):
-                mask |= compare(numbers, float(each)) & ~np.isnan(numbers)
+        if operator == "in":
+            mask |= np.isin(numbers, [float(each) for each in given if not isinstance(each, str)])
+        else:
+            mask |= getattr(np, _COMPARE[operator])(numbers, float(value)) & ~np.isnan(numbers)
     return mask

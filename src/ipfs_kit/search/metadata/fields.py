@@ -7,7 +7,6 @@ properties, so that equal records have equal bytes (dag-cbor). Lists are sets: s
 from __future__ import annotations
 
 import json
-import math
 import posixpath
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -235,7 +234,7 @@ def time_ms(name: str, value: Any) -> int:
     if isinstance(value, datetime):
         moment = value if value.tzinfo is not None else value.replace(tzinfo=UTC)
         found = (moment - _EPOCH) // timedelta(milliseconds=1)
-    elif isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    elif isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1 << 63:
         found = int(value) if abs(value) >= _MILLISECONDS_FROM else round(value * 1000)
     else:
         raise InvalidInput(wanted)

@@ -173,16 +173,16 @@ class MetadataIndex:
         return render(segments, kept[offset : offset + limit], names), len(kept) > offset + limit
 
     def share(self) -> Shared:
-        """Write what is in memory, leave no row that does not count, and name the files."""
-        segments = self.projection.purge()
+        """Write what is in memory, leave no row that does not count, and name the files; they stay until the next call."""
+        segments, sizes = self.projection.purge(keep=True)
         files = [os.path.join(self.projection.folder, f"{each.name}{ROWS_SUFFIX}") for each in segments]
         rows = sum(each.rows for each in segments)
-        return Shared(files, rows, sum(os.path.getsize(path) for path in files), self.projection.seen)
+        return Shared(files, rows, sum(sizes), self.projection.seen)
 
     def tidy(self) -> None:
         """Let what was deleted leave the files too; where nobody asked yet, there are none, and none are made."""
         if os.path.isdir(self.projection.folder):
-            self.projection.purge()
+            self.projection.purge(keep=False)
 
     def table(self) -> Any:
         """The index as one ``pyarrow.Table`` over the mapped files; rows that do not count are left out."""

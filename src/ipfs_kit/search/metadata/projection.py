@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from ipfs_kit.durable import Lease, StateDB, make_dirs, remove, replace, sweep_temporaries
-from ipfs_kit.errors import IntegrityError, LockTimeout, ReadOnly
+from ipfs_kit.durable import Lease, StateDB, make_dirs, replace, sweep_temporaries
+from ipfs_kit.errors import IntegrityError, LockTimeout, NoSpace, ReadOnly
 from ipfs_kit.ipld import CID
 from ipfs_kit.search.metadata.segment import ROWS_SUFFIX, WORDS_SUFFIX, Segment
 from ipfs_kit.search.metadata.statements import (
@@ -80,6 +80,7 @@ class Projection:
         self._seen = -1
         self._generation = 0
         self._known = ""
+        self._shared: tuple[str, ...] = ()
 
     def segments(self, progress: Progress | None = None) -> Segments:
         """The index of what is committed now; together its live rows hold each CID once.
@@ -120,11 +121,14 @@ class Projection:
             self._build(progress)
         return self.segments(progress)
 
-    def purge(self) -> Segments:
+    def purge(self, *, keep: bool) -> tuple[Segments, list[int]]:
         """Write what is in memory, and every segment anew that holds rows which no longer count.
 
+        Args:
+            keep: Keep the files until the next purge, even when newer ones take their place: others were told their names.
+
         Returns:
-            Segments of files whose every row counts.
+            Segments of files whose every row counts, and the bytes of each file of rows.
         """
         self._refuse_read_only()
         self.segments()
@@ -133,15 +137,12 @@ class Projection:
             segments = self._segments or ()
             if any(each.name is None or not each.pure for each in segments):
                 self._write(_tiers(segments), purge=True)
-            return self._segments or ()
-
-    def drop(self) -> None:
-        """Remove the files; the next question makes them again."""
-        self._refuse_read_only()
-        with self._guard, self._lease():
-            self._segments, self._seen = None, -1
-            remove(os.path.join(self.folder, MANIFEST))
-            self._sweep(())
+            made = self._segments or ()
+            wanted = tuple(str(each.name) for each in made) if keep else ()
+            if self._shared != wanted:
+                self._shared = wanted
+                self._publish(made)
+            return made, [os.path.getsize(os.path.join(self.folder, f"{each.name}{ROWS_SUFFIX}")) for each in made]
 
     # -- following -----------------------------------------------------------------------------------------------
 
@@ -195,13 +196,15 @@ class Projection:
             if seen >= 0 and told["mark"] != self._mark(seen):
                 return False
             known = {each.name: each for each in self._segments or () if each.name}
+            shared = tuple(str(name) for name in told["shared"])
             segments: list[Segment] = []
             for name, digests in told["segments"]:
                 opened = known.get(name) or Segment.open(self.folder, name, digests)
                 segments = [*(each.outdated_by(opened) for each in segments), opened]
         except (ValueError, TypeError, KeyError, RecursionError, IntegrityError):
             return False
-        self._segments, self._seen, self._generation, self._known = tuple(segments), seen, generation, text
+        self._segments, self._seen, self._generation = tuple(segments), seen, generation
+        self._known, self._shared = text, shared
         return True
 
     def _manifest_text(self) -> str:
@@ -223,6 +226,7 @@ class Projection:
     def _build(self, progress: Progress | None) -> None:
         """Under the lease: read every statement and write new files."""
         upto = last_op(self._state)
+        self._shared = ()
         self._sweep(())
         made: list[Segment] = []
         waiting: list[Segment] = []
@@ -248,8 +252,8 @@ class Projection:
                 self._catch_up()
                 if self._unwritten() >= TAIL_ROWS:
                     self._write(_tiers(self._segments or ()), purge=False)
-        except LockTimeout:
-            return
+        except (LockTimeout, NoSpace):
+            return  # nothing is lost: it is in memory, and in state.db
 
     def _write(self, groups: Sequence[Sequence[Segment]], *, purge: bool) -> None:
         """Under the lease: make each group one segment of files, oldest first.
@@ -284,6 +288,7 @@ class Projection:
             "seen": self._seen,
             "mark": self._mark(self._seen) if self._seen >= 0 else "",
             "segments": [(each.name, each.digests) for each in made],
+            "shared": self._shared,
         }
         text = json.dumps(told)
         replace(os.path.join(self.folder, MANIFEST), text.encode(), mode=0o600)
@@ -295,6 +300,7 @@ class Projection:
     def _sweep(self, keep: Collection[str | None]) -> None:
         """Under the lease: remove files that belong to no segment; who has them mapped keeps them."""
         sweep_temporaries(self.folder)
+        keep = {*keep, *self._shared}
         names = {
             name.partition(".")[0] for name in os.listdir(self.folder) if name.endswith((ROWS_SUFFIX, WORDS_SUFFIX))
         }

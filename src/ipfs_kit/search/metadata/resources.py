@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from ipfs_kit._dataclasses import dataclass
-from ipfs_kit.errors import InvalidCid, InvalidInput, NotFound
+from ipfs_kit.errors import BudgetExceeded, InvalidCid, InvalidInput, NotFound
 from ipfs_kit.ipld import CID
 from ipfs_kit.search.metadata.conditions import SAME, Clause, Condition, Either
 from ipfs_kit.search.metadata.projection import Progress
@@ -46,6 +46,8 @@ WEIGHTS: Final[Mapping[str, float]] = {
     "architecture": 2.0, "task": 2.0, "framework": 1.0, "tags": 1.0, "dataset": 1.0, "language": 0.5, "size": 0.5,
     "license": 0.25,
 }  # fmt: skip
+ASKED_MAX: Final = 64
+"""Tags, and values of attributes, of one question."""
 _SEPARATORS: Final = re.compile(r"[\s_-]+")
 
 
@@ -95,6 +97,9 @@ def wanted(attributes: Mapping[str, Any], tags: Sequence[str] = ()) -> list[Clau
     Raises:
         InvalidInput: A value is of the wrong kind.
     """
+    asked = len(tags) + sum(len(value) if isinstance(value, list | tuple | set) else 1 for value in attributes.values())
+    if asked > ASKED_MAX:
+        raise BudgetExceeded(f"a question names at most {ASKED_MAX} tags and values of attributes, this one {asked}")
     clauses: list[Clause] = [Condition("tags", None, SAME, str(tag).casefold()) for tag in tags]
     for name, value in attributes.items():
         if value is None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from blake3 import blake3
 
 from ipfs_kit.durable import create_exclusive, remove
-from ipfs_kit.errors import IntegrityError
+from ipfs_kit.errors import BudgetExceeded, IntegrityError
 from ipfs_kit.search.metadata.conditions import Clause
 from ipfs_kit.search.metadata.evaluate import containing, matching
 from ipfs_kit.search.metadata.table import KEY, LIVE, WORD, WORD_CHARS_MAX, Words, need_pyarrow
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 ROWS_SUFFIX: Final = ".arrow"
 WORDS_SUFFIX: Final = ".words"
+WORDS_MAX: Final = 32
+"""Words of one search."""
 
 
 class Segment:
@@ -175,5 +177,12 @@ class Segment:
 
 
 def searched_words(text: str) -> list[str]:
-    """The words that text search looks for."""
-    return list(dict.fromkeys(word[:WORD_CHARS_MAX] for word in WORD.findall(text.casefold())))
+    """The words that text search looks for.
+
+    Raises:
+        BudgetExceeded: There are more than 32.
+    """
+    words = list(dict.fromkeys(word[:WORD_CHARS_MAX] for word in WORD.findall(text.casefold())))
+    if len(words) > WORDS_MAX:
+        raise BudgetExceeded(f"a search takes at most {WORDS_MAX} words, this one has {len(words)}")
+    return words

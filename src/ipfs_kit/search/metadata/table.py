@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ipfs_kit.errors import MissingExtra
 from ipfs_kit.ipld import CID
-from ipfs_kit.search.metadata.fields import FIELDS, INDEX_VERSION, METADATA_KEYS, SEARCHED, Kept, Kind, hash_name
+from ipfs_kit.search.metadata.fields import (
+    FIELDS,
+    INDEX_VERSION,
+    METADATA_KEYS,
+    SEARCHED,
+    SET_BY_INDEX,
+    Kept,
+    Kind,
+    hash_name,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -103,49 +112,62 @@ def batch_of(rows: Sequence[Row]) -> tuple[pa.RecordBatch, Words]:
         rows: The rows, in any order.
     """
     pa = need_pyarrow()
-    ordered = sorted(rows, key=lambda row: (key_of(row.cid), row.cid))
-    columns: dict[str, list[Any]] = {name: [] for name in plain_schema().names}
+    ordered = sorted((key_of(row.cid), row) for row in rows)
     pairs: list[tuple[str, int]] = []
-    for number, row in enumerate(ordered):
-        _add(columns, row)
+    for number, (_, row) in enumerate(ordered):
         if row.kept is not None:
             pairs += [(word, number) for word in words_of(row.kept)]
+    columns = _columns([row for _, row in ordered], [key for key, _ in ordered])
     schema = plain_schema()
-    batch = pa.RecordBatch.from_arrays([pa.array(columns[field.name], field.type) for field in schema], schema=schema)
+    arrays = [pa.array(columns[field.name], field.type) for field in schema]
     tokens = pa.array([word for word, _ in pairs], pa.string())
     import numpy as np
 
-    return coded(batch), gathered(tokens, np.array([number for _, number in pairs], np.int32))
+    places = np.fromiter((number for _, number in pairs), np.int32, len(pairs))
+    return coded(pa.RecordBatch.from_arrays(arrays, schema=schema)), gathered(tokens, places)
 
 
-def _add(columns: dict[str, list[Any]], row: Row) -> None:
-    cid, kept = CID(row.cid), row.kept
-    values: dict[str, Any] = {"cid": str(cid), KEY: key_of(row.cid), LIVE: kept is not None}
-    if kept is not None:
-        values |= kept
-        values |= {
-            "cid_version": cid.version, "multihash_type": hash_name(cid), "indexed_at": row.version // 1_000_000,
-            "index_version": INDEX_VERSION, "indexer_node_id": row.node,
-        }  # fmt: skip
-    empty: dict[str, Any] = {"tags": (), "pin_types": (), "metadata": {}, "properties": {}}
-    for name, column in columns.items():
-        value: Any = values.get(name, empty.get(name))
-        column.append(sorted(value.items()) if name == "properties" else value)
+def _columns(rows: Sequence[Row], keys: Sequence[int]) -> dict[str, list[Any]]:
+    """The values of each column; a deleted record has but its CID."""
+    kept = [row.kept or {} for row in rows]
+    stated = [row.kept is not None for row in rows]
+    cids = [CID(row.cid) for row in rows]
+    columns = {name: [record.get(name, ()) for record in kept] for name, kind in FIELDS.items() if kind is Kind.LIST}
+    columns |= {
+        name: [record.get(name) for record in kept]
+        for name, kind in FIELDS.items()
+        if kind not in (Kind.LIST, Kind.MAP) and name not in SET_BY_INDEX
+    }
+    return columns | {
+        "metadata": [record.get("metadata", {}) for record in kept],
+        "properties": [sorted(record["properties"].items()) if "properties" in record else () for record in kept],
+        "cid": [str(cid) for cid in cids],
+        "cid_version": [cid.version if live else None for cid, live in zip(cids, stated, strict=True)],
+        "multihash_type": [hash_name(cid) if live else None for cid, live in zip(cids, stated, strict=True)],
+        "indexed_at": [row.version // 1_000_000 if live else None for row, live in zip(rows, stated, strict=True)],
+        "index_version": [INDEX_VERSION if live else None for live in stated],
+        "indexer_node_id": [row.node if live else None for row, live in zip(rows, stated, strict=True)],
+        KEY: list(keys),
+        LIVE: stated,
+    }
 
 
 def words_of(kept: Kept) -> set[str]:
     """The words of a record that text search finds it by, without regard to case."""
-    found: set[str] = set()
+    texts: list[str] = []
     for field, key in _PATHS:
         value = kept.get(field)
         if value is None:
             continue
         if key:
-            value = value.get(key) if isinstance(value, dict) else None
-        texts = value if isinstance(value, list) else value.values() if isinstance(value, dict) else (value or "",)
-        for text in texts:
-            found.update(word[:WORD_CHARS_MAX] for word in WORD.findall(text.casefold()))
-    return found
+            value = value.get(key)
+        if isinstance(value, str):
+            texts.append(value)
+        elif value is not None:
+            texts += value.values() if isinstance(value, dict) else value
+    # No word goes from one text into the next: they are parted by what is in none.
+    found = set(WORD.findall("\n".join(texts).casefold()))
+    return {word[:WORD_CHARS_MAX] for word in found} if max(map(len, found), default=0) > WORD_CHARS_MAX else found
 
 
 def gathered(tokens: pa.StringArray, rows: np.ndarray) -> Words:
