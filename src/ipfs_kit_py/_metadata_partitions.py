@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def listed(index: Adapter, request: Mapping[str, Any]) -> tuple[Result, dict[str, Any]]:
     """Publish the index, or what changed in it, and list its blocks."""
     since = request.get("since")
-    given = {} if since is None else {"since": since, "name": f"metadata-index-since-{since}"}
+    given = {} if since is None else {"since": since, "name": "metadata-index-part"}
     done = index.call("metadata.publish", **given)
     part, _ = parts.read(done.value.cid, index.kit.engine.blocks.get)
     partitions = [{"partition_id": number, "cid": str(leaf)} for number, leaf in enumerate(part.leaves)]

@@ -145,6 +145,9 @@ def test_undo_takes_back_what_was_added_changed_and_deleted_unless_it_changed_si
     assert found(kit) == []
     kit.versions.undo(str(gone))
     assert found(kit, "tags contains y") == [cid]
+    same = kit.call("metadata.add", records=[{"cid": cid, "tags": ["y"]}])
+    assert same.value.changed == 0
+    kit.versions.undo(str(same.index))
     last = kit.call("metadata.add", records=[{"cid": cid_of(2)}]).index
     kit.versions.undo(str(last))
     assert found(kit) == [cid]
@@ -328,6 +331,23 @@ def test_pages_go_through_all_records_once(kit: Kit, monkeypatch: pytest.MonkeyP
         if cursor is None:
             break
     assert len(seen) == len(set(seen)) == 210
+
+
+def test_a_page_of_large_records_ends_early_and_goes_on(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "PAGE_CHARS", 10_000)
+    kit.metadata.add(
+        records=[{"cid": cid_of(number), "metadata": {"title": "x " + "y" * 3_000}} for number in range(20)]
+    )
+    first = kit.metadata.query(limit=20)
+    assert len(first.records) == 3
+    assert len({record["cid"] for record in kit.engine.metadata.every(())}) == 20
+    seen: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        hits = kit.metadata.search("x", offset=offset)
+        seen += [record["cid"] for record in hits.records]
+        offset = hits.offset
+    assert len(seen) == len(set(seen)) == 20
 
 
 def test_records_whose_keys_are_equal_are_told_apart(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ipfs_kit import Kit
-from ipfs_kit.errors import BlockNotFound, Denied, FormatError, IntegrityError, InvalidInput
+from ipfs_kit.errors import BlockNotFound, Denied, FormatError, IntegrityError, InvalidInput, InvalidName
 from ipfs_kit.ipld import CID, dag_cbor
 from ipfs_kit.ipld.codecs import DAG_CBOR
 from ipfs_kit.operations.toolsets import metadata_peers
@@ -156,7 +156,7 @@ def test_a_part_holds_what_changed_and_a_whole_index_shares_what_did_not(nodes: 
     whole = a.metadata.publish()
     send(a, b)
     a.metadata.add(records=[{"cid": cid_of(7), "tags": ["new"]}])
-    part = a.metadata.publish(since=whole.upto, name="part")
+    part = a.metadata.publish(since=whole.upto, name="metadata-index-part")
     assert (part.statements, part.leaves) == (1, 1)
     assert send(a, b, whole.upto).statements == 1
     assert contents(a) == contents(b)
@@ -197,12 +197,27 @@ def test_a_part_that_leaves_a_gap_is_taken_but_does_not_count_as_everything(node
     seen = []
     for number in range(3):
         a.metadata.add(records=[{"cid": cid_of(number)}])
-        seen.append(a.metadata.publish(name=f"p{number}").upto)
+        seen.append(a.metadata.publish(name=f"metadata-index-{number}").upto)
     assert send(a, b, seen[1]).upto is None
     assert send(a, b, -1).upto == seen[2]
     a.metadata.add(records=[{"cid": cid_of(9)}])
     assert send(a, b, seen[2]).upto is not None
     assert contents(a) == contents(b)
+
+
+def test_publishing_moves_no_pin_of_other_content(nodes: list[Kit]) -> None:
+    kit = nodes[0]
+    kit.pin.add(str(kit.block.put(b"kept").cid), name="keep")
+    with pytest.raises(InvalidName, match="metadata-index"):
+        kit.metadata.publish(name="keep")
+    first = kit.metadata.publish()
+    kit.metadata.add(records=[{"cid": cid_of(1)}])
+    second = kit.call("metadata.publish")
+    named = {pin.name: pin.cid for pin in kit.pin.list().pins if pin.name}
+    assert named["metadata-index"] == second.value.cid != first.cid
+    assert "keep" in named
+    kit.versions.undo(str(second.index))
+    assert {pin.name: pin.cid for pin in kit.pin.list().pins}["metadata-index"] == first.cid
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------

@@ -1379,7 +1379,7 @@ class Metadata(Namespace):
 
         Args:
             since: Only what operations after this one changed.
-            name: Name of the pin that keeps it; moves from the one before.
+            name: Name of the pin that keeps it, metadata-index or metadata-index-...; moves from the one before.
         """
         found: PublishedIndex = self._call("metadata.publish", {"since": since, "name": name})
         return found

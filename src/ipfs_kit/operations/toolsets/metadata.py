@@ -65,7 +65,7 @@ def apply_changes(ctx: Context, work: Callable[[Writer], Any], target: str | Non
     def effect(tx: Tx) -> Outcome:
         writer = Writer(tx, ctx.engine.ledger.node, time_ns())
         value = work(writer)
-        return Outcome(value, effect={"metadata": writer.changes} if writer.changes else None, target=target)
+        return Outcome(value, effect={"metadata": writer.changes}, target=target)
 
     def prepare() -> Effect:
         return effect
@@ -202,7 +202,10 @@ def metadata_describe(
 
 @dataclass(frozen=True, slots=True)
 class RecordPage:
-    """A page of records; pass ``cursor`` to continue, None when this was the last."""
+    """A page of records; pass ``cursor`` to continue, None when this was the last.
+
+    A page of very large records holds fewer than were asked for, although more follow.
+    """
 
     records: list[dict[str, Any]]
     cursor: str | None
@@ -271,7 +274,7 @@ def metadata_search(
         InvalidInput: The text holds no word.
     """
     found, more = ctx.engine.metadata.search(text, fields, parse_all(filters), columns, limit, offset, reading(ctx))
-    return FoundRecords(found, offset + limit if more else None)
+    return FoundRecords(found, offset + len(found) if more else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from ipfs_kit._dataclasses import dataclass
 from ipfs_kit.durable import Tx
-from ipfs_kit.errors import Denied, InvalidInput
+from ipfs_kit.errors import Denied, InvalidInput, InvalidName
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.ledger.published.layout import vkey_of
@@ -56,12 +56,14 @@ class PublishedIndex:
 def metadata_publish(
     ctx: Context,
     since: Annotated[int | None, Arg("only what operations after this one changed", minimum=-1)] = None,
-    name: Annotated[str, Arg("name of the pin that keeps it; moves from the one before")] = PIN,
+    name: Annotated[str, Arg(f"name of the pin that keeps it, {PIN} or {PIN}-...; moves from the one before")] = PIN,
 ) -> PublishedIndex:
     """Write the index, or what changed in it, as blocks that other nodes can check and merge; send them as a CAR.
 
     What did not change since an earlier publication is shared with it.
     """
+    if name != PIN and not name.startswith(f"{PIN}-"):
+        raise InvalidName(f"the pin of an index is named {PIN} or {PIN}-...: other pins are not moved")
     engine = ctx.engine
     vkey = engine.ledger.vkey("main")
     with engine.blocks.window():

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 PAGE_MAX: Final = 10_000
 """Records of one page."""
+PAGE_CHARS: Final = 32 << 20
+"""Characters of the texts of one page; it ends before, when its records are large."""
+CHECKED: Final = 500
+"""Records made ready at a time."""
 WINDOW_ROWS: Final = 65_536
 """Rows that the first look of a page passes through; each further look passes through four times as many."""
 _KEYS: Final = 1 << 64
@@ -103,16 +107,16 @@ class MetadataIndex:
         wanted = tuple(clauses)
         low, after = _cursor(cursor)
         segments = self.projection.segments(progress)
-        rows = sum(each.rows for each in segments)
-        span = _KEYS if rows <= WINDOW_ROWS else _KEYS * WINDOW_ROWS // rows
+        total = sum(each.rows for each in segments)
+        span = _KEYS if total <= WINDOW_ROWS else _KEYS * WINDOW_ROWS // total
         found: list[tuple[int, str, int, int]] = []
         while low < _KEYS and len(found) <= limit:
             high = min(low + span, _KEYS)
             found += _in_order(segments, wanted, low, high, after, limit + 1 - len(found))
             low, span, after = high, span * 4, ""
-        page, more = found[:limit], len(found) > limit
-        key, cid = page[-1][:2] if page else (0, "")
-        return render(segments, [place[2:] for place in page], names), f"{key:016x}:{cid}" if more else None
+        rows = _rendered(segments, [place[2:] for place in found[:limit]], names)
+        key, cid = found[len(rows) - 1][:2] if rows else (0, "")
+        return rows, f"{key:016x}:{cid}" if len(found) > len(rows) else None
 
     def every(
         self, clauses: Sequence[Clause], columns: Sequence[str] | None = None, progress: Progress | None = None
@@ -159,10 +163,11 @@ class MetadataIndex:
         segments = self.projection.segments(progress)
         places = _worded(segments, text, tuple(clauses))
         if where is None:
-            return render(segments, _pairs(places[offset : offset + limit]), names), len(places) > offset + limit
+            rows = _rendered(segments, _pairs(places[offset : offset + limit]), names)
+            return rows, len(places) > offset + len(rows)
         kept: list[tuple[int, int]] = []
-        for start in range(0, len(places), PAGE_MAX):
-            some = _pairs(places[start : start + PAGE_MAX])
+        for start in range(0, len(places), CHECKED):
+            some = _pairs(places[start : start + CHECKED])
             kept += [
                 place
                 for place, row in zip(some, render(segments, some, list(FIELDS)), strict=True)
@@ -170,7 +175,8 @@ class MetadataIndex:
             ]
             if len(kept) > offset + limit:
                 break
-        return render(segments, kept[offset : offset + limit], names), len(kept) > offset + limit
+        rows = _rendered(segments, kept[offset : offset + limit], names)
+        return rows, len(kept) > offset + len(rows)
 
     def share(self) -> Shared:
         """Write what is in memory, leave no row that does not count, and name the files; they stay until the next call."""
@@ -327,6 +333,28 @@ def _holds(row: dict[str, Any], fields: Iterable[str], words: Sequence[str]) -> 
         texts += value if isinstance(value, list) else value.values() if isinstance(value, dict) else [value or ""]
     there = [word for text in texts for word in WORD.findall(text.casefold())]
     return all(any(word in each for each in there) for word in words)
+
+
+def _rendered(segments: Segments, places: Sequence[tuple[int, int]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Records at places, fewer where they are so large that a page of them would not be bounded; one at the least."""
+    found: list[dict[str, Any]] = []
+    size = 0
+    for start in range(0, len(places), CHECKED):
+        for row in render(segments, places[start : start + CHECKED], names):
+            size += sum(_weight(value) for value in row.values())
+            if size > PAGE_CHARS and found:
+                return found
+            found.append(row)
+    return found
+
+
+def _weight(value: Any) -> int:
+    """Characters of a value's texts."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return sum(len(each or "") for each in value)
+    return len(value) if isinstance(value, str) else 0
 
 
 def render(segments: Segments, places: Sequence[tuple[int, int]], names: Sequence[str]) -> list[dict[str, Any]]:

@@ -183,9 +183,9 @@ def gathered(tokens: pa.StringArray, rows: np.ndarray) -> Words:
 
     packed = tokens.dictionary_encode()
     order = pc.sort_indices(packed.dictionary).to_numpy()
-    rank = np.empty(len(order), np.int64)
-    rank[order] = np.arange(len(order))
-    codes = rank[packed.indices.to_numpy()] if len(tokens) else np.empty(0, np.int64)
+    rank = np.empty(len(order), np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    codes = rank[packed.indices.to_numpy()] if len(tokens) else np.empty(0, np.int32)
     places = np.lexsort((rows, codes))
     counts = np.bincount(codes, minlength=len(order)) if len(order) else np.empty(0, np.int64)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts, dtype=np.int64)])
