@@ -7,6 +7,9 @@ import statistics
 import time
 from typing import Any
 
+import duckdb
+import pyarrow as pa
+
 from benchmarks.harness import Bench
 from ipfs_kit import Kit
 from ipfs_kit.ipld import CID
@@ -65,6 +68,7 @@ def run(bench: Bench) -> None:
         whole = time.perf_counter() - began
         bench.figure("metadata: make the index anew", [whole], value=records / whole, unit="records/s", given=given)
         questions(bench, kit, given)
+        beside_duckdb(bench, kit, given)
         searches(bench, kit, given)
         changes(bench, kit, records, given)
 
@@ -118,6 +122,35 @@ def questions(bench: Bench, kit: Kit, given: str) -> None:
             f"metadata: {name}, slowest of {len(medians)} kinds of filter", raw, value=1000 * medians[slowest[0]], unit="ms",
             statistic="median of the slowest kind", given=given, at_most=20,
         )  # fmt: skip
+
+
+def beside_duckdb(bench: Bench, kit: Kit, given: str) -> None:
+    """The same count by DuckDB over the same mapped files, in this process."""
+    filters = ["mime_type == text/csv", "size_bytes > 900000000", "tags contains t7", "pinned == false"]
+    sql = (
+        "SELECT count(*) FROM records WHERE mime_type = 'text/csv' AND size_bytes > 900000000 "
+        "AND list_contains(tags, 't7') AND NOT pinned"
+    )
+    files = kit.metadata.share().files
+    records = pa.concat_tables(
+        [pa.ipc.open_file(pa.memory_map(path)).read_all() for path in files]
+    ).unify_dictionaries()
+    ours, theirs = [], []
+    with duckdb.connect() as database:
+        database.register("records", records.select(["mime_type", "size_bytes", "tags", "pinned"]))
+        for _ in range(bench.size(15, 2)):
+            began = time.perf_counter()
+            found = kit.metadata.count(filters=filters).records
+            ours.append(time.perf_counter() - began)
+            began = time.perf_counter()
+            row = database.execute(sql).fetchone()
+            theirs.append(time.perf_counter() - began)
+            if row is None or row[0] != found:
+                raise SystemExit(f"DuckDB counts {row}, the index {found}")
+    bench.figure(
+        "metadata: count by four filters", ours, value=1000 * statistics.median(ours), unit="ms", given=given,
+        peer="DuckDB over the same files", peer_value=1000 * statistics.median(theirs), peer_raw=theirs, ratio_at_most=1.0,
+    )  # fmt: skip
 
 
 def searches(bench: Bench, kit: Kit, given: str) -> None:

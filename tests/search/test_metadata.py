@@ -31,7 +31,7 @@ from ipfs_kit.errors import (
     ReadOnly,
 )
 from ipfs_kit.ipld import CID, dag_cbor
-from ipfs_kit.search.metadata import conditions, fields, index, projection, table
+from ipfs_kit.search.metadata import conditions, evaluate, fields, index, projection, table
 from ipfs_kit.search.metadata import files as metadata_files
 
 
@@ -317,6 +317,20 @@ def test_every_filter_finds_exactly_what_it_says_whatever_came_and_went_and_a_re
     assert state[0][0] == kit.metadata.count().records == len(records)
 
 
+def test_a_part_of_a_text_is_found_however_many_rows_hold_it(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "_LONG", 100)
+    monkeypatch.setattr(index, "THREADED_ROWS", 100)
+    marks = ["", ".*", "\\x", "\0", "ä$", "[a]", "\n^", "a|b", "😀", "ab"]
+    titles = [f"{mark}{'ab' * (number % 3)}{mark if number % 2 else ''}" for number in range(60) for mark in marks]
+    kit.metadata.add(records=[{"cid": cid_of(n), "metadata": {"title": title}} for n, title in enumerate(titles)])
+    kit.metadata.share()
+    kit.metadata.add(records=[{"cid": cid_of(n), "metadata": {"title": "new ab"}} for n in range(5)])
+    titles[:5] = ["new ab"] * 5
+    for part in [mark for mark in marks if mark] + ["a", "ba", "abab", "b.", "ä$a", "new", "nowhere"]:
+        wanted = sorted(cid_of(n) for n, title in enumerate(titles) if part in title)
+        assert found(kit, ["metadata.title", "contains", part]) == wanted, part
+
+
 def test_pages_go_through_all_records_once(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     small_parts(monkeypatch)
     kit.metadata.add(records=[{"cid": cid_of(number), "size_bytes": number} for number in range(300)])
@@ -335,6 +349,7 @@ def test_pages_go_through_all_records_once(kit: Kit, monkeypatch: pytest.MonkeyP
 
 def test_a_page_of_large_records_ends_early_and_goes_on(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(index, "PAGE_CHARS", 10_000)
+    monkeypatch.setattr(index, "CHECKED", 2)
     kit.metadata.add(
         records=[{"cid": cid_of(number), "metadata": {"title": "x " + "y" * 3_000}} for number in range(20)]
     )

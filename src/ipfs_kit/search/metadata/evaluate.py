@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 FEW: Final = 8
 """When fewer than one in so many rows are left, the next condition looks at them alone."""
-_HITS_MAX: Final = 10_000
+_LONG: Final = 10_000
+"""Rows from which on the texts are first searched as one."""
+_HITS_ONE_IN: Final = 64
+"""When more than one row in so many is hit, finding hits one by one takes longer than asking each row."""
+_PATTERN_MAX: Final = 200
+"""Characters that are searched as a regular expression, whose size is bounded."""
 _COMPARE: Final = {
     "==": "equal", "!=": "not_equal", ">": "greater", ">=": "greater_equal", "<": "less", "<=": "less_equal",
 }  # fmt: skip
@@ -149,7 +154,7 @@ def containing(column: pa.StringArray, value: str) -> np.ndarray:
 
     size = len(column)
     buffers = column.buffers()
-    if not value or size < _HITS_MAX or buffers[2] is None:
+    if not value or size < _LONG or buffers[2] is None:
         return _bools(pc.match_substring(column, value))
     ends = np.frombuffer(buffers[1], np.int32, size + 1, column.offset * 4)
     wanted = value.encode()
@@ -158,11 +163,14 @@ def containing(column: pa.StringArray, value: str) -> np.ndarray:
     hits: list[int] = []
     last = int(ends[-1])
     found = search(texts, int(ends[0]), last)
-    while found is not None and len(hits) < _HITS_MAX:
+    while found is not None and len(hits) < size // _HITS_ONE_IN:
         hits.append(found.start())
         found = search(texts, found.start() + 1, last)
     if found is not None:
-        return _bools(pc.match_substring(column, value))
+        seen = int(np.searchsorted(ends, found.start(), "right"))
+        if len(hits) * 2 > seen or len(value) > _PATTERN_MAX:
+            return _bools(pc.match_substring(column, value))  # soon found in most rows
+        return _bools(pc.match_substring_regex(column, _quoted(value)))  # faster to tell that a row lacks it
     mask = np.zeros(size, bool)
     if hits:
         starts = np.array(hits, np.int64)
@@ -171,6 +179,11 @@ def containing(column: pa.StringArray, value: str) -> np.ndarray:
         mask[rows[whole]] = True
         mask &= _bools(column.is_valid())
     return mask
+
+
+def _quoted(text: str) -> str:
+    """A regular expression of RE2 that matches a text alone."""
+    return re.sub(r"[^\w\s]", lambda mark: f"\\x{{{ord(mark.group()):x}}}", text).replace("\0", r"\x00")
 
 
 def _metadata(column: pa.StructArray, condition: Condition) -> np.ndarray:

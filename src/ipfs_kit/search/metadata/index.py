@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from ipfs_kit._dataclasses import dataclass
@@ -27,7 +28,12 @@ PAGE_CHARS: Final = 32 << 20
 CHECKED: Final = 500
 """Records made ready at a time."""
 WINDOW_ROWS: Final = 65_536
-"""Rows that the first look of a page passes through; each further look passes through four times as many."""
+"""Rows that the first look of a page passes through."""
+WINDOW_GROWTH: Final = 16
+"""How many times as many each further look passes through."""
+THREADED_ROWS: Final = 200_000
+"""Rows from which on several threads pay."""
+THREADS_MAX: Final = 4
 _KEYS: Final = 1 << 64
 
 
@@ -81,7 +87,7 @@ class MetadataIndex:
         segments = self.projection.segments(progress)
         if not wanted:
             return sum(int(each.live.sum()) for each in segments)
-        return sum(len(each.find(wanted, 0, each.rows)) for each in segments)
+        return sum(len(hits) for hits in _on_all(wanted, [(each, 0, each.rows) for each in segments]))
 
     def page(
         self,
@@ -113,7 +119,7 @@ class MetadataIndex:
         while low < _KEYS and len(found) <= limit:
             high = min(low + span, _KEYS)
             found += _in_order(segments, wanted, low, high, after, limit + 1 - len(found))
-            low, span, after = high, span * 4, ""
+            low, span, after = high, span * WINDOW_GROWTH, ""
         rows = _rendered(segments, [place[2:] for place in found[:limit]], names)
         key, cid = found[len(rows) - 1][:2] if rows else (0, "")
         return rows, f"{key:016x}:{cid}" if len(found) > len(rows) else None
@@ -225,9 +231,10 @@ def _in_order(
     import numpy as np
 
     keys, owners, rows = [], [], []
-    for number, each in enumerate(segments):
-        start, stop = (_place(each.keys, bound) for bound in (low, high))
-        hits = each.find(clauses, start, stop)
+
+    spans = [(_place(each.keys, low), _place(each.keys, high)) for each in segments]
+    pieces = [(each, start, stop) for each, (start, stop) in zip(segments, spans, strict=True)]
+    for number, ((each, _, _), hits) in enumerate(zip(pieces, _on_all(clauses, pieces), strict=True)):
         keys.append(each.keys[hits])
         owners.append(np.full(len(hits), number))
         rows.append(hits)
@@ -251,6 +258,14 @@ def _in_order(
         for at in order[:stop]
     )
     return [place for place in found if not after or place[:2] > (low, after)][:limit]
+
+
+def _on_all(clauses: tuple[Clause, ...], pieces: Sequence[tuple[Segment, int, int]]) -> list[np.ndarray]:
+    """The rows that meet every clause in some rows of each segment; where there is much, on several threads."""
+    if len(pieces) == 1 or sum(stop - start for _, start, stop in pieces) < THREADED_ROWS:
+        return [each.find(clauses, start, stop) for each, start, stop in pieces]
+    with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), thread_name_prefix="ipfs-kit-metadata") as pool:
+        return list(pool.map(lambda piece: piece[0].find(clauses, piece[1], piece[2]), pieces))
 
 
 def _place(keys: np.ndarray, bound: int) -> int:
@@ -337,6 +352,8 @@ def _holds(row: dict[str, Any], fields: Iterable[str], words: Sequence[str]) -> 
 
 def _rendered(segments: Segments, places: Sequence[tuple[int, int]], names: Sequence[str]) -> list[dict[str, Any]]:
     """Records at places, fewer where they are so large that a page of them would not be bounded; one at the least."""
+    if len(places) <= CHECKED:
+        return render(segments, places, names)  # within bounds, whatever they hold
     found: list[dict[str, Any]] = []
     size = 0
     for start in range(0, len(places), CHECKED):
@@ -381,6 +398,8 @@ def render(segments: Segments, places: Sequence[tuple[int, int]], names: Sequenc
 def _shown(name: str, column: Any) -> list[Any]:
     if FIELDS[name] is Kind.TIME:
         return [None if value is None else iso_ms(value) for value in column.cast(need_pyarrow().int64()).to_pylist()]
+    if need_pyarrow().types.is_dictionary(column.type):
+        column = column.dictionary_decode()
     values: list[Any] = column.to_pylist()
     if name == "metadata":
         return [{key: value[key] for key in METADATA_KEYS} for value in values]

@@ -36,7 +36,7 @@ LAYOUT: Final = 1
 MANIFEST: Final = "current.json"
 TAIL_ROWS: Final = 4_096
 """Rows in memory that make a file."""
-SEGMENT_ROWS: Final = 131_072
+SEGMENT_ROWS: Final = 262_144
 """Rows of the largest segments; joining holds a few times as much in memory."""
 SEGMENT_BYTES: Final = 512 << 20
 GROWTH: Final = 4
