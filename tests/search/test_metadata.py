@@ -331,6 +331,21 @@ def test_a_part_of_a_text_is_found_however_many_rows_hold_it(kit: Kit, monkeypat
         assert found(kit, ["metadata.title", "contains", part]) == wanted, part
 
 
+def test_lists_of_one_length_and_of_many_are_compared_alike(kit: Kit) -> None:
+    rng = random.Random(8)
+    pool = ["a", "b", "c", "d"]
+    for lengths in ((2,), (0,), (1,), (0, 1, 2, 3, 4)):
+        tags = [sorted(rng.sample(pool, rng.choice(lengths))) for _ in range(200)]
+        kit.metadata.add(records=[{"cid": cid_of(n), "tags": given} for n, given in enumerate(tags)])
+        for wanted in ([], ["a"], ["a", "b"], ["b", "nowhere"], pool):
+            equal = sorted(cid_of(n) for n, given in enumerate(tags) if given == wanted)
+            other = sorted(cid_of(n) for n, given in enumerate(tags) if given and given != wanted)
+            assert found(kit, ["tags", "==", wanted]) == (equal if wanted else sorted(set(equal)))
+            assert found(kit, ["tags", "!=", wanted]) == other
+            some = sorted(cid_of(n) for n, given in enumerate(tags) if set(given) & set(wanted))
+            assert found(kit, ["tags", "in", wanted]) == some
+
+
 def test_pages_go_through_all_records_once(kit: Kit, monkeypatch: pytest.MonkeyPatch) -> None:
     small_parts(monkeypatch)
     kit.metadata.add(records=[{"cid": cid_of(number), "size_bytes": number} for number in range(300)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final
 
 from ipfs_kit._dataclasses import dataclass
@@ -12,8 +13,9 @@ from ipfs_kit.durable import StateDB
 from ipfs_kit.errors import InvalidInput
 from ipfs_kit.ipld import CID
 from ipfs_kit.search.metadata.conditions import Clause
+from ipfs_kit.search.metadata.evaluate import matching, reads_texts
 from ipfs_kit.search.metadata.fields import FIELDS, METADATA_KEYS, SEARCHED, Kind, iso_ms
-from ipfs_kit.search.metadata.projection import Progress, Projection, Segments
+from ipfs_kit.search.metadata.projection import MANIFEST, Progress, Projection, Segments
 from ipfs_kit.search.metadata.segment import ROWS_SUFFIX, Segment, searched_words
 from ipfs_kit.search.metadata.statements import are_kept, show, statements_of
 from ipfs_kit.search.metadata.table import WORD, batch_of, need_pyarrow
@@ -193,7 +195,7 @@ class MetadataIndex:
 
     def tidy(self) -> None:
         """Let what was deleted leave the files too; where nobody asked yet, there are none, and none are made."""
-        if os.path.isdir(self.projection.folder):
+        if os.path.exists(os.path.join(self.projection.folder, MANIFEST)) and find_spec("pyarrow") is not None:
             self.projection.purge(keep=False)
 
     def table(self) -> Any:
@@ -262,7 +264,8 @@ def _in_order(
 
 def _on_all(clauses: tuple[Clause, ...], pieces: Sequence[tuple[Segment, int, int]]) -> list[np.ndarray]:
     """The rows that meet every clause in some rows of each segment; where there is much, on several threads."""
-    if len(pieces) == 1 or sum(stop - start for _, start, stop in pieces) < THREADED_ROWS:
+    rows = sum(stop - start for _, start, stop in pieces)
+    if len(pieces) == 1 or rows < THREADED_ROWS or not any(map(reads_texts, clauses)):
         return [each.find(clauses, start, stop) for each, start, stop in pieces]
     with ThreadPoolExecutor(min(THREADS_MAX, os.cpu_count() or 1), thread_name_prefix="ipfs-kit-metadata") as pool:
         return list(pool.map(lambda piece: piece[0].find(clauses, piece[1], piece[2]), pieces))
@@ -298,8 +301,6 @@ def _pairs(places: np.ndarray) -> list[tuple[int, int]]:
 
 def _filtered(segment: Segment, hits: np.ndarray, clauses: tuple[Clause, ...]) -> np.ndarray:
     import numpy as np
-
-    from ipfs_kit.search.metadata.evaluate import matching
 
     pa = need_pyarrow()
     chosen = segment.batch.take(pa.array(hits))
