@@ -24,6 +24,8 @@ _LONG: Final = 10_000
 """Rows from which on the texts are first searched as one."""
 _HITS_ONE_IN: Final = 64
 """When more than one row in so many is hit, finding hits one by one takes longer than asking each row."""
+_SHORT: Final = 28
+"""Bytes of a text up to which comparing it place by place is as fast as a regular expression."""
 _PATTERN_MAX: Final = 200
 """Characters that are searched as a regular expression, whose size is bounded."""
 _COMPARE: Final = {
@@ -175,9 +177,10 @@ def containing(column: pa.StringArray, value: str) -> np.ndarray:
         found = search(texts, found.start() + 1, last)
     if found is not None:
         seen = int(np.searchsorted(ends, found.start(), "right"))
-        if len(hits) * 2 > seen or len(value) > _PATTERN_MAX:
-            return _bools(pc.match_substring(column, value))  # soon found in most rows
-        return _bools(pc.match_substring_regex(column, _quoted(value)))  # faster to tell that a row lacks it
+        soon = len(hits) * 2 > seen or last - int(ends[0]) < _SHORT * size
+        if soon or len(value) > _PATTERN_MAX:
+            return _bools(pc.match_substring(column, value))
+        return _bools(pc.match_substring_regex(column, _quoted(value)))  # faster to tell that a long text lacks it
     mask = np.zeros(size, bool)
     if hits:
         starts = np.array(hits, np.int64)
