@@ -19,6 +19,7 @@ NAMES = (
     "scale",
     "bucket",
     "search",
+    "metadata",
     "filesystem",
     "versions",
     "mcp_stdio",

@@ -47,6 +47,7 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.stream.append("alerts", events=[{"rule": "r", "state": "raised"}])
     kit.ledger.publication_create("alerts")
     kit.stream.append("alerts", events=[{"rule": "r", "state": "cleared"}])
+    kit.metadata.add(records=[{"cid": str(first), "tags": ["old"], "access_count": 3, "properties": {"k": "v"}}])
     kit.bucket.export("B", str(folder / "B.car"), since=["main"])
     with Kit.open(folder / "elsewhere") as far:
         far.bucket.create("far")
@@ -68,6 +69,8 @@ def seen(kit: Kit) -> dict[str, Any]:
     """All that an undoable operation may change."""
     b = kit.engine.buckets
     found: dict[str, Any] = {"pins": sorted((str(p.cid), p.kind, p.name or "") for p in kit.pin.list().pins)}
+    # When a record was stated last is no part of what it says: an undo states it again.
+    found["metadata"] = [record | {"indexed_at": None} for record in kit.metadata.query().records]
     for info in kit.bucket.list().buckets:
         root = b.root_item(info.name)
         status = b.status(info.name)
@@ -102,6 +105,10 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "files.set_metadata": lambda s: {"path": "B:/d/one", "tags": {"colour": "blue"}},
     "files.write": lambda s: {"path": "B:/d/one", "text": "other"},
     "ledger.publication_create": lambda s: {"log": "main"},
+    "metadata.add": lambda s: {"records": [{"cid": str(s["first"]), "tags": ["new"]}, {"cid": str(s["dev"])}]},
+    "metadata.delete": lambda s: {"cid": str(s["first"])},
+    "metadata.publish": lambda s: {},
+    "metadata.touch": lambda s: {"cid": str(s["first"]), "access": "pin"},
     "pin.add": lambda s: {"path": str(s["first"])},
     "pin.rm": lambda s: {"pin": "kept"},
     "store.add": lambda s: {"path": s["local"]},

@@ -28,6 +28,7 @@ TOOLSETS = (
     "versions",
     "dataset",
     "search",
+    "metadata",
     "ledger",
     "stream",
     "audit",
@@ -49,6 +50,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "audit": ("audit", "audit_reports", "audit_watch"),
     "journal": ("journal", "journal_watch"),
     "logs": ("logs", "logs_versions"),
+    "metadata": ("metadata", "metadata_peers", "metadata_ai"),
     "observer": ("observer", "observer_figures"),
     "telemetry": ("telemetry", "telemetry_shown", "telemetry_otlp"),
 }

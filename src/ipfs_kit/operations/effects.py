@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipfs_kit.blocks.pins import PinChange
 from ipfs_kit.durable import Tx
-from ipfs_kit.errors import Conflict, Denied, InvalidInput
+from ipfs_kit.errors import BlockNotFound, Conflict, Denied, Expired, InvalidInput
 from ipfs_kit.ipld import CID
 from ipfs_kit.ledger import Effect, Outcome
 from ipfs_kit.operations.catalogue import CATALOGUE
@@ -76,6 +76,24 @@ def _inverted(engine: Engine, done: dict[str, Any]) -> list[Callable[[Tx], dict[
     return []
 
 
+def metadata_undone(engine: Engine, changes: Sequence[Any], value: Any) -> Effect:
+    """The effect that takes changes of metadata records back.
+
+    Args:
+        engine: The open store.
+        changes: As the op recorded them.
+        value: The operation's result.
+    """
+    from ipfs_kit.search.metadata.statements import Writer
+
+    def apply(tx: Tx) -> Outcome:
+        writer = Writer(tx, engine.ledger.node, time.time_ns())
+        writer.restore(changes)
+        return Outcome(value, effect={"metadata": writer.changes})
+
+    return apply
+
+
 def with_value(effect: Effect, value: Callable[[Any], Any]) -> Effect:
     """The same effect with its result mapped."""
 
@@ -112,18 +130,23 @@ def undo_effect(engine: Engine, op: str, principal: Principal, *, override: bool
         raise InvalidInput(f"{log}:{index} ({record.operation}) ended with {record.status} and changed nothing")
     if operation.irreversible:
         raise InvalidInput(f"{record.operation} cannot be undone: {operation.irreversible}")
-    effect = engine.views.effect(opened.effect)
+    try:
+        effect = engine.views.effect(opened.effect)
+    except BlockNotFound as exc:
+        raise Expired(f"the effect of {log}:{index} was collected as garbage; it cannot be undone any more") from exc
     if _sets(effect) and not principal.may_somewhere(SETTINGS_SCOPE):
         # Whether a narrowed scope holds at its bucket has been judged already, by what the op touched.
         raise Denied(
             f"{log}:{index} changed settings, which needs the scope {SETTINGS_SCOPE!r}: ask the store's owner for it",
             scope=SETTINGS_SCOPE,
         )
-    # An undo that restored pins is itself undone through them.
-    if operation.undo != "inverse" and not (isinstance(effect, dict) and "pins" in effect):
+    # An undo that restored pins or metadata is itself undone through them.
+    if operation.undo != "inverse" and not (isinstance(effect, dict) and ("pins" in effect or "metadata" in effect)):
         return engine.buckets.undo(index, override=override)
     if effect is None:
         raise Conflict(f"the effect of {log}:{index} was erased with its subject's key; it cannot be undone")
+    if "metadata" in effect:
+        return metadata_undone(engine, effect["metadata"], {"undone": f"{log}:{index}"})
     steps = [step for done in reversed(effect["pins"]) for step in _inverted(engine, done)]
     return pins_effect(steps, {"undone": f"{log}:{index}"})
 

@@ -27,6 +27,7 @@ from ipfs_kit.operations.maintenance import Maintenance
 from ipfs_kit.operations.principal import Principal
 from ipfs_kit.operations.sampling import Sampling
 from ipfs_kit.operations.sealed_names import SealedNames
+from ipfs_kit.search.metadata.statements import SCHEMA as METADATA_SCHEMA
 
 if TYPE_CHECKING:
     from ipfs_kit.buckets.folder_tracker import FolderTracker
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.upkeep import Upkeep
     from ipfs_kit.operations.views import Views
     from ipfs_kit.search.catalogue import Indexes
+    from ipfs_kit.search.metadata.index import MetadataIndex
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Engine:
         self.freeze = Freeze(path)
         if not read_only:
             self.reserve.relieve()  # opening itself writes
-        schemas = (PINS_SCHEMA, HOLDS_SCHEMA, *LEDGER_SCHEMAS, *buckets.SCHEMAS)
+        schemas = (PINS_SCHEMA, HOLDS_SCHEMA, *LEDGER_SCHEMAS, *buckets.SCHEMAS, METADATA_SCHEMA)
         self.state = StateDB.open(path / "state.db", schemas, read_only=read_only, lock_timeout_s=lock_timeout_s)
         # Keys are made once: in a store that has recorded something, absent ones are lost and must not be replaced.
         unused = not self.state.query("SELECT 1 FROM ledger_logs WHERE next_index > 0 LIMIT 1")
@@ -228,6 +230,16 @@ class Engine:
         from ipfs_kit.search.catalogue import Indexes
 
         return Indexes(self.path, self.buckets, self.read_only, self.state.lock_timeout_s)
+
+    @cached_property
+    def metadata(self) -> MetadataIndex:
+        """Records about CIDs, found by any of their fields."""
+        from ipfs_kit.search.metadata.index import MetadataIndex
+
+        def mark(op: int) -> str:
+            return str(self.ledger.record_cid("main", op))
+
+        return MetadataIndex(self.path, self.state, mark, self.read_only, self.state.lock_timeout_s)
 
     @cached_property
     def observed(self) -> Observed:

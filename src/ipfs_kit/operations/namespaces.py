@@ -54,6 +54,19 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.operations.toolsets.logs import Ingested, LogLines, LogList, LogTail, Rotation
     from ipfs_kit.operations.toolsets.logs_versions import LogDiff, LogVersions, StoredLogs
+    from ipfs_kit.operations.toolsets.metadata import (
+        Changed,
+        Described,
+        FoundRecords,
+        IndexFiles,
+        RecordCount,
+        RecordInfo,
+        RecordPage,
+        Touched,
+        WrittenRecords,
+    )
+    from ipfs_kit.operations.toolsets.metadata_ai import Matches
+    from ipfs_kit.operations.toolsets.metadata_peers import MergedIndex, PeerList, PublishedIndex
     from ipfs_kit.operations.toolsets.mirror import FreezeInfo, MirrorInfo
     from ipfs_kit.operations.toolsets.observer import Comparisons, ObservationPage, Watched, WatchedList
     from ipfs_kit.operations.toolsets.observer_figures import ObserverFigures
@@ -1473,6 +1486,249 @@ class Search(Namespace):
             bucket: The bucket.
         """
         found: Dropped = self._call("search.drop", {"bucket": bucket})
+        return found
+
+
+class Metadata(Namespace):
+    """Operations of the toolset ``metadata``."""
+
+    def add(self, *, records: list[dict[str, Any]]) -> Changed:
+        """State records: each takes the place of what this node said of its CID before; all or none.
+
+        What other nodes say stays, and shows where this record says nothing. ``indexed_at``, ``index_version`` and
+        ``indexer_node_id`` are set by the index; ``cid_version`` and ``multihash_type`` follow from the CID.
+
+        Args:
+            records: Records: objects of the 26 fields, each with 'cid'.
+        """
+        found: Changed = self._call("metadata.add", {"records": records})
+        return found
+
+    def delete(self, cid: CID | None = None, *, cids: list[CID] | None = None) -> Changed:
+        """Delete the records of CIDs, also what other nodes said of them until now; what has none is passed over.
+
+        Args:
+            cid: The CID whose record goes.
+            cids: Further CIDs whose records go.
+        """
+        found: Changed = self._call("metadata.delete", {"cid": cid, "cids": cids})
+        return found
+
+    def touch(self, cid: CID, *, access: str = "read", count: int = 1) -> Touched:
+        """Count accesses to a CID in its record.
+
+        Args:
+            cid: The CID.
+            access: What was done: read, write, pin, unpin; pin and unpin also set 'pinned'.
+            count: Accesses.
+        """
+        found: Touched = self._call("metadata.touch", {"cid": cid, "access": access, "count": count})
+        return found
+
+    def get(self, cid: CID) -> RecordInfo:
+        """Return the record of a CID.
+
+        Args:
+            cid: The CID.
+        """
+        found: RecordInfo = self._call("metadata.get", {"cid": cid})
+        return found
+
+    def describe(self, cid: CID, *, content: bool = False) -> Described:
+        """Make a record of stored content from the content itself; it is kept once it is given to metadata.add.
+
+        Args:
+            cid: The CID.
+            content: Keep the beginning of a text as the property 'content'.
+        """
+        found: Described = self._call("metadata.describe", {"cid": cid, "content": content})
+        return found
+
+    def query(
+        self,
+        *,
+        filters: list[Any] | None = None,
+        columns: list[str] | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> RecordPage:
+        """Return the records that meet every filter, a page at a time.
+
+        Operators are ``==``, ``!=``, ``>``, ``>=``, ``<``, ``<=``, ``in``, ``contains``, ``starts_with``, ``ends_with``,
+        ``is_null``. Keys of maps are written ``metadata.title`` and ``properties.KEY``; lists are asked for an element with
+        ``contains``. What has no value meets no condition but ``is_null``.
+
+        Args:
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            columns: Only these fields; all when left out.
+            limit: Most records returned.
+            cursor: Continue after this cursor.
+        """
+        found: RecordPage = self._call(
+            "metadata.query", {"filters": filters, "columns": columns, "limit": limit, "cursor": cursor}
+        )
+        return found
+
+    def count(self, *, filters: list[Any] | None = None) -> RecordCount:
+        """Count the records that meet every filter.
+
+        Args:
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+        """
+        found: RecordCount = self._call("metadata.count", {"filters": filters})
+        return found
+
+    def search(
+        self,
+        text: str,
+        *,
+        fields: list[str] | None = None,
+        filters: list[Any] | None = None,
+        columns: list[str] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> FoundRecords:
+        """Find records by words in paths, names, titles, descriptions, tags, properties and the like, whole words first.
+
+        Args:
+            text: Words, each of which may be part of a word.
+            fields: Look only into these fields, for example metadata.title.
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            columns: Only these fields; all when left out.
+            limit: Most records returned.
+            offset: Records to pass over.
+        """
+        found: FoundRecords = self._call(
+            "metadata.search",
+            {"text": text, "fields": fields, "filters": filters, "columns": columns, "limit": limit, "offset": offset},
+        )
+        return found
+
+    def share(self) -> IndexFiles:
+        """Write the index out as it is now and name its Arrow files, for other processes to map.
+
+        The files stay as they are until the next call, or until garbage is collected, whatever is added meanwhile."""
+        found: IndexFiles = self._call("metadata.share", {})
+        return found
+
+    def rebuild(self) -> RecordCount:
+        """Discard the index in the cache and make it again from the statements; what is found stays the same."""
+        found: RecordCount = self._call("metadata.rebuild", {})
+        return found
+
+    def export(
+        self,
+        destination: str,
+        *,
+        file_format: Literal["parquet", "jsonl"] = "parquet",
+        filters: list[Any] | None = None,
+        overwrite: bool = False,
+    ) -> WrittenRecords:
+        """Write the records that meet every filter to a local file that appears whole, readable by its owner alone.
+
+        Args:
+            destination: Local file to write.
+            file_format: How the file is written.
+            filters: Filters that must all hold: [field, operator, value], or text 'size_bytes > 1000', 'tags contains x'.
+            overwrite: Replace a file that exists.
+        """
+        found: WrittenRecords = self._call(
+            "metadata.export",
+            {"destination": destination, "file_format": file_format, "filters": filters, "overwrite": overwrite},
+        )
+        return found
+
+    def publish(self, *, since: int | None = None, name: str = "metadata-index") -> PublishedIndex:
+        """Write the index, or what changed in it, as blocks that other nodes can check and merge; send them as a CAR.
+
+        What did not change since an earlier publication is shared with it.
+
+        Args:
+            since: Only what operations after this one changed.
+            name: Name of the pin that keeps it, metadata-index or metadata-index-...; moves from the one before.
+        """
+        found: PublishedIndex = self._call("metadata.publish", {"since": since, "name": name})
+        return found
+
+    def merge(self, root: CID, *, vkey: str | None = None, cursor: int = 0, restore: bool = False) -> MergedIndex:
+        """Merge another node's index into this one: nothing said here is overwritten, and every order gives the same result.
+
+        The root's signature, every block's digest and every record are checked before anything is taken.
+
+        Args:
+            root: Root of the other node's index, whose blocks are here.
+            vkey: Verifier key of either of the node's logs, as its owner told you; needed the first time.
+            cursor: Continue at this cursor.
+            restore: Also take back what this node itself said, after an older backup was restored.
+        """
+        found: MergedIndex = self._call(
+            "metadata.merge", {"root": root, "vkey": vkey, "cursor": cursor, "restore": restore}
+        )
+        return found
+
+    def peers(self) -> PeerList:
+        """List the nodes whose indices were merged here, and how far."""
+        found: PeerList = self._call("metadata.peers", {})
+        return found
+
+    def resources(
+        self,
+        *,
+        kind: Literal["model", "dataset"] | None = None,
+        attributes: dict[str, Any] | None = None,
+        tags: list[str] | None = None,
+        text: str | None = None,
+        limit: int = 20,
+    ) -> Matches:
+        """Find models and datasets that have everything asked for, the most used first.
+
+        What a record is it says itself: in ``properties.type``, by a tag, and a model by its file's extension.
+
+        Args:
+            kind: Only models, or only datasets.
+            attributes: What they must have: framework, task, domain, architecture, language, license, format, min_size, max_rows ....
+            tags: Tags they must all have.
+            text: Words they must hold.
+            limit: Most records returned.
+        """
+        found: Matches = self._call(
+            "metadata.resources", {"kind": kind, "attributes": attributes, "tags": tags, "text": text, "limit": limit}
+        )
+        return found
+
+    def similar_models(self, model: str, *, criteria: dict[str, Any] | None = None, limit: int = 5) -> Matches:
+        """Find the models that have most in common with one; the score is the share of its attributes they have, by weight.
+
+        Args:
+            model: A CID, or a model's id, name, title or file name.
+            criteria: Weight by attribute, of architecture, task, framework, tags, dataset, language, size, license; the usual ones when left out.
+            limit: Most records returned.
+        """
+        found: Matches = self._call("metadata.similar_models", {"model": model, "criteria": criteria, "limit": limit})
+        return found
+
+    def datasets_for(
+        self,
+        task: str,
+        *,
+        domain: str | None = None,
+        min_rows: int | None = None,
+        format: str | None = None,
+        limit: int = 10,
+    ) -> Matches:
+        """Find datasets for a task: those that name it as their task before those that bear it as a tag, larger ones first.
+
+        Args:
+            task: The task, for example text-classification.
+            domain: Only of this domain.
+            min_rows: Only with so many rows.
+            format: Only in this format, for example parquet.
+            limit: Most records returned.
+        """
+        found: Matches = self._call(
+            "metadata.datasets_for",
+            {"task": task, "domain": domain, "min_rows": min_rows, "format": format, "limit": limit},
+        )
         return found
 
 
@@ -3316,6 +3572,11 @@ class Namespaces:
     def search(self) -> Search:
         """Operations of the toolset ``search``."""
         return Search(self)
+
+    @cached_property
+    def metadata(self) -> Metadata:
+        """Operations of the toolset ``metadata``."""
+        return Metadata(self)
 
     @cached_property
     def ledger(self) -> Ledger:

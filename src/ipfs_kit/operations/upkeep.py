@@ -67,6 +67,7 @@ class Upkeep:
             self._engine.observed.sweep()
             self._engine.histories.sweep()
             self._engine.folders.sweep()
+            self._engine.metadata.tidy()
             self._engine.keep_reserve()
         return GcInfo(
             dry_run,

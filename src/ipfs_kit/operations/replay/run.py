@@ -12,6 +12,7 @@ from ipfs_kit.ledger.batches import Reader, log_state
 from ipfs_kit.ledger.record import MAIN, Record, decode
 from ipfs_kit.operations.replay.changes import bucket_changes
 from ipfs_kit.operations.replay.findings import ReplayReport, RowFault, Unreadable
+from ipfs_kit.operations.replay.metadata import MetadataReplay
 from ipfs_kit.operations.replay.pins import PinsReplay
 from ipfs_kit.operations.replay.rows import SLACK_NS, RowsReplay
 from ipfs_kit.operations.replay.snapshots import SnapshotsReplay
@@ -53,6 +54,7 @@ class _Run:
         self._rows = RowsReplay(engine.state.query, self._unreadable, self.report, kept_since_ns)
         self._tables = TablesReplay(self._unreadable, self.report, kept_since_ns)
         self._pins = PinsReplay(self._unreadable, self.report)
+        self._metadata = MetadataReplay(engine.state.query, self._unreadable, self.report)
         self._snapshots = SnapshotsReplay(engine.buckets, self._tables, self.report, kept_since_ns, now_ns)
 
     def run(self) -> ReplayReport:
@@ -67,6 +69,7 @@ class _Run:
                 self._pins.compare(view)
             self._snapshots.compare(state.query)
             self._rows.compare_beyond(log_state(state, MAIN).next_index)
+            self._metadata.compare_beyond(log_state(state, MAIN).next_index)
         except KitError as exc:
             what = f"the records cannot be read beyond {report.ops}: {exc.message}"
             report.add(RowFault.UNREADABLE, f"log {MAIN}", what, None)
@@ -80,6 +83,7 @@ class _Run:
                 index, data = next(records)
                 self._take(index, data)
             self._rows.compare(first, last)
+            self._metadata.compare(first, last)
             self.report.ops = last
             if self._progress is not None:
                 self._progress(last, stop)
@@ -97,6 +101,7 @@ class _Run:
             self._unreadable.add(op)
             return
         self._pins.apply(op, effect)
+        self._metadata.apply(op, effect)
         for change in bucket_changes(effect):
             self._rows.apply(op, record.time_ns, change)
             self._tables.apply(op, record.time_ns, change)

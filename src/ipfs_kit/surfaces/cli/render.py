@@ -10,6 +10,7 @@ from typing import Any
 from ipfs_kit.operations.catalogue import Operation
 from ipfs_kit.operations.results import Content, Result, to_json
 from ipfs_kit.surfaces.cli.render_datasets import DATASETS
+from ipfs_kit.surfaces.cli.render_metadata import METADATA
 from ipfs_kit.surfaces.cli.render_versions import VERSIONS
 from ipfs_kit.surfaces.cli.tables import cell, fields_of, table
 from ipfs_kit.surfaces.cli.watching import LINES as WATCHING
@@ -274,6 +275,7 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     **WATCHING,
     **VERSIONS,
     **DATASETS,
+    **METADATA,
     "search.query": _hits,
     "search.index": _indexes,
     "search.status": _indexes,
