@@ -30,6 +30,14 @@ class DatasetRecords(Adapter):
         except (NotFound, ValueError):
             return CID.parse(identifier)
 
+    def _names(self) -> list[str]:
+        """Names of all datasets."""
+        buckets = self.kit.engine.buckets
+        if not buckets.exists(BUCKET) or not buckets.exists_at(RECORDS):
+            return []
+        paths = (each.path for each in buckets.walk(RECORDS) if each.kind == "file" and each.path.count("/") == 2)
+        return [path.rpartition("/")[2].removesuffix(".json") for path in paths]
+
     def _records(self) -> Iterator[dict[str, Any]]:
         """Versions of all datasets, oldest first."""
         buckets = self.kit.engine.buckets

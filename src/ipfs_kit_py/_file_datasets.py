@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ipfs_kit import KitError
-from ipfs_kit.errors import AlreadyExists
+from ipfs_kit.errors import AlreadyExists, Conflict
 from ipfs_kit_py._dataset_records import BUCKET, RECORDS, DatasetRecords
 from ipfs_kit_py._journal_words import dataset_id as named
 from ipfs_kit_py._shape import shape
@@ -22,18 +22,28 @@ class FileDatasets(DatasetRecords):
         """Whether datasets can be stored here: always, by the embedded store."""
         return True
 
-    def _store(self, path: str | Path, metadata: dict[str, Any] | None) -> dict[str, Any]:
+    def _store(
+        self,
+        path: str | Path,
+        metadata: dict[str, Any] | None,
+        *,
+        dataset_id: str | None = None,
+        expected: str | None = None,
+    ) -> dict[str, Any]:
         local = os.path.abspath(os.path.expanduser(path))
+        name = dataset_id or named(local)
         try:
             self._ensure()
-            done = self.call("files.put", source=local, path=f"{BUCKET}:/{named(local)}")
-            given = {"dataset_id": named(local), "metadata": dict(metadata or {})}
-            self.call("versions.commit", bucket=BUCKET, message=f"store {named(local)}", metadata=given)
-            self._write(f"{RECORDS}/{named(local)}.json", given | {"cid": str(done.value.cid)})
+            if expected is not None and expected != str(self.call("store.add", path=local, only_hash=True).value.cid):
+                raise Conflict(f"{local} does not have the CID {expected}: nothing was stored")
+            done = self.call("files.put", source=local, path=f"{BUCKET}:/{name}")
+            given = {"dataset_id": name, "metadata": dict(metadata or {})}
+            self.call("versions.commit", bucket=BUCKET, message=f"store {name}", metadata=given)
+            self._write(f"{RECORDS}/{name}.json", given | {"cid": str(done.value.cid)})
         except KitError as error:
             return shape("store_dataset", {"local_path": local, "metadata": metadata or {}}, error=error)
         data = {"local_path": local, "metadata": metadata or {}, "distributed": False, "cid": str(done.value.cid)}
-        return shape("store_dataset", data | {"dataset_id": named(local)}, done.op_id)
+        return shape("store_dataset", data | {"dataset_id": name}, done.op_id)
 
     def _load(self, identifier: str, target_path: str | Path | None) -> dict[str, Any]:
         target = str(target_path) if target_path is not None else None

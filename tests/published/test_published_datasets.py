@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ipfs_kit import Kit
 from ipfs_kit_py.ipfs_datasets_integration import DatasetIPFSBackend, IPFSDatasetsManager
+from ipfs_kit_py.ipfs_datasets_search import DatasetSearchIndexer, integrate_with_dataset_manager
 
 
 def test_what_is_stored_is_loaded_by_cid_id_and_version_after_a_restart(tmp_path: Path) -> None:
@@ -62,3 +63,35 @@ def test_events_and_provenance_are_read_from_the_store(tmp_path: Path) -> None:
     assert not off.is_available()
     assert off.store(data)["success"] is False
     manager.close()
+
+
+def test_datasets_are_found_by_what_is_said_of_them_and_by_what_they_hold(tmp_path: Path) -> None:
+    for name, text in (("birds", "the heron waits in the reeds"), ("ships", "a schooner leaves the harbour")):
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    indexer = DatasetSearchIndexer(base_path=tmp_path / "store")
+    assert indexer.search_datasets("heron") == []
+    for name, told in (
+        ("raw-birds", {"domain": "nature", "tags": ["text"], "title": "Field notebook"}),
+        ("birds", {"domain": "nature", "parents": ["raw-birds"]}),
+    ):
+        assert indexer.index_dataset(name, tmp_path / "birds.txt", told)["indexed"]
+    assert indexer.index_dataset("ships", tmp_path / "ships.txt", {"domain": "sea", "parents": ["birds"]})["success"]
+    wrong = indexer.index_dataset("ships", tmp_path / "ships.txt", cid=indexer.get_metadata("birds")["cid"])
+    assert (wrong["success"], wrong["error_type"]) == (False, "conflict")
+    indexer.close()
+
+    indexer = DatasetSearchIndexer(base_path=tmp_path / "store")
+    assert {row["dataset_id"] for row in indexer.search_datasets("herons")} == {"birds", "raw-birds"}
+    assert [row["dataset_id"] for row in indexer.search_datasets("notebook")] == ["raw-birds"]
+    assert [row["dataset_id"] for row in indexer.search_datasets("heron", {"tags": "text"})] == ["raw-birds"]
+    (ship,) = indexer.search_datasets("schooner", {"domain": ["sea", "air"]})
+    assert (ship["semantic"], ship["score"] > 0, "schooner" in ship["snippet"]) == (False, True, True)
+    lineage = indexer.get_dataset_lineage("birds")
+    assert (lineage["parents"], lineage["children"]) == (["raw-birds"], ["ships"])
+    assert indexer.get_dataset_lineage("ships")["parents"] == ["birds", "raw-birds"]
+    assert indexer.get_dataset_lineage("none") is None
+    assert [row["dataset_id"] for row in indexer.list_indexed_datasets({"domain": "nature"})] == ["birds", "raw-birds"]
+    manager = IPFSDatasetsManager(storage_path=tmp_path / "store")
+    assert integrate_with_dataset_manager(manager, indexer)["integrated"]
+    manager.close()
+    indexer.close()

@@ -86,8 +86,14 @@ def initialize_model_registry(config: Mapping[str, Any]) -> Any:
 
 
 def initialize_dataset_manager(config: Mapping[str, Any]) -> Any:
-    """Start the dataset manager; raises ``Unsupported`` until the datasets part is there."""
-    raise _absent("the dataset manager", "datasets")
+    """The dataset manager of a store.
+
+    Args:
+        config: ``storage_path`` names the store; ``ipfs_client`` may be a Kit.
+    """
+    from ipfs_kit_py.ipfs_datasets_integration import IPFSDatasetsManager
+
+    return IPFSDatasetsManager(config.get("ipfs_client"), storage_path=config.get("storage_path"))
 
 
 def initialize_distributed_training(config: Mapping[str, Any]) -> Any:
