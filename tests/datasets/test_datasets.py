@@ -355,6 +355,30 @@ def test_every_dataset_call_is_recorded(kit: Kit) -> None:
     assert [d.name for d in kit.dataset.list().datasets] == ["t"]
 
 
+def test_batches_for_training_hold_every_row_once_and_are_shuffled_alike_by_one_seed(kit: Kit) -> None:
+    kit.dataset.create("t")
+    for base in (0, 3000, 6000):
+        kit.dataset.append("t", rows=[{"n": base + i} for i in range(3000)])
+
+    def order(**options: Any) -> list[int]:
+        return [n for table in kit.dataset_batches("t", **options) for n in table["n"].to_pylist()]
+
+    first = kit.dataset_batches("t", batch_rows=700)
+    assert next(first).num_rows == 700
+    kit.dataset.append("t", rows=[{"n": 9000}])
+    assert sum(table.num_rows for table in first) == 8300
+    assert order() == list(range(9001))
+    mixed = order(shuffle=7)
+    assert mixed == order(shuffle=7) != order(shuffle=8)
+    assert sorted(mixed) == list(range(9001))
+    shares = [order(shard=(which, 3), shuffle=1) for which in range(3)]
+    assert sorted(n for share in shares for n in share) == list(range(9001))
+    assert order(where="n >= 8999") == [8999, 9000]
+    for bad in ({"batch_rows": 0}, {"shard": (3, 3)}, {"columns": ["z"]}, {"where": "z = 1"}):
+        with pytest.raises(InvalidInput):
+            order(**bad)
+
+
 # -- conditions ------------------------------------------------------------------------------------------------------
 
 CELLS = st.one_of(st.none(), st.integers(-5, 5))

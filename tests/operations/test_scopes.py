@@ -167,7 +167,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 
 NOWHERE: dict[str, dict[str, Any]] = {
     "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "system.operations": {}, "system.doctor": {},
-    "stream.list": {}, "dataset.list": {}, "audit.rules": {}, "ledger.queries": {},
+    "stream.list": {}, "dataset.list": {}, "dataset.sql": {"query": "select 1"}, "audit.rules": {}, "ledger.queries": {},
 }  # fmt: skip
 
 OTHER = {"versions.undo", "versions.restore"}

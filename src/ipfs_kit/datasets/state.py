@@ -187,9 +187,10 @@ class DatasetState:
 
 def check_columns(columns: list[str] | None, schema: Any) -> None:
     """Refuse columns that a schema does not have."""
-    unknown = [name for name in columns or () if name not in schema.names]
+    names = schema.names if schema is not None else []
+    unknown = [name for name in columns or () if name not in names]
     if unknown:
-        raise InvalidInput(f"there is no column {unknown[0][:100]!a}; there are {', '.join(schema.names[:20])}")
+        raise InvalidInput(f"there is no column {unknown[0][:100]!a}; there are {', '.join(names[:20]) or 'none yet'}")
 
 
 def tree_of(state: DatasetState) -> Tree:

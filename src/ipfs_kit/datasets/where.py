@@ -217,8 +217,8 @@ def _met(pc: Any, comparison: Comparison, column: Any, scalars: Sequence[Any]) -
 def _bind(comparison: Comparison, schema: Any) -> tuple[list[Any], list[Any]]:
     """Values as scalars of the column's type, and as bounds of figures know them."""
     pa = need()
-    if comparison.column not in schema.names:
-        names = ", ".join(schema.names[:20])
+    if schema is None or comparison.column not in schema.names:
+        names = ", ".join(schema.names[:20]) if schema is not None else "none yet"
         raise InvalidInput(f"there is no column {comparison.column[:100]!a}; there are {names}")
     kind = schema.field(comparison.column).type
     if comparison.op in ("is_null", "not_null"):

@@ -258,16 +258,18 @@ def _admit_node(node: dict[str, Any], names: set[str]) -> None:
         if node.get("catalog_name") or node.get("schema_name") or name not in names:
             full = ".".join(part for part in (node.get("catalog_name"), node.get("schema_name"), name) if part)
             raise Refusal(
-                "invalid_input", f"there is no table {full!r} here: query 'ops', 'records' or a stream such as 'audit'"
+                "invalid_input", f"there is no table {full!r} here: there are {', '.join(sorted(names)[:20])}"
             )
     elif kind == "TABLE_FUNCTION":
         name = node["function"]["function_name"].lower()
         if name not in _TABLE_FUNCTIONS:
-            raise Refusal("denied", f"the table function {name!r} is not available: query 'ops' or 'records'")
+            raise Refusal(
+                "denied", f"the table function {name!r} is not available: query {', '.join(sorted(names)[:20])}"
+            )
     elif kind == "SHOW_REF":
         shown = str(node.get("table_name", "")).strip('"').lower()
         if node.get("query") is None and shown not in names:
-            raise Refusal("denied", "only DESCRIBE or SUMMARIZE of 'ops' or 'records' is available")
+            raise Refusal("denied", f"only DESCRIBE or SUMMARIZE of {', '.join(sorted(names)[:20])} is available")
     if "function_name" in node:
         name = node["function_name"].lower()
         if name in _FUNCTIONS_DENIED or name.startswith(("_kit", "duckdb_", "pragma_")):

@@ -132,6 +132,11 @@ class LedgerSql:
         self._guard = threading.Lock()
         self._tails = {log: _Tail() for log in LOGS}
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where queries run; other questions may share it."""
+        return self._sandbox
+
     def prepare(self) -> None:
         """Start the sandbox's idle child now, so that the first query finds it ready."""
         _need_engine()
@@ -187,7 +192,7 @@ class LedgerSql:
                 if attempt == 2:
                     raise
                 continue
-            return _result(answer, self._now() - started)
+            return result_of(answer, self._now() - started)
         raise AssertionError("unreachable")
 
     def close(self) -> None:
@@ -351,7 +356,16 @@ def _folded(name: str) -> str:
     return f'coalesce(o."{name}", i."{name}")'
 
 
-def _result(answer: Answer, elapsed_s: float) -> Result:
+def result_of(answer: Answer, elapsed_s: float) -> Result:
+    """What a child returned as rows.
+
+    Args:
+        answer: The child's answer.
+        elapsed_s: Seconds it took.
+
+    Raises:
+        FormatError: It is no table.
+    """
     pa = need_pyarrow()
     try:
         shape = pa.ipc.read_schema(pa.py_buffer(answer.parts[0]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -169,6 +169,57 @@ class Kit(Namespaces):
         from ipfs_kit.operations.follow import Feed
 
         return Feed(self, stream, log, cursor, last)
+
+    def dataset_batches(
+        self,
+        version: str,
+        *,
+        split: str | None = None,
+        columns: list[str] | None = None,
+        where: str | None = None,
+        batch_rows: int = 1_024,
+        shuffle: int | None = None,
+        buffer_rows: int = 65_536,
+        shard: tuple[int, int] = (0, 1),
+    ) -> Iterator[Any]:
+        """Read a dataset as Arrow tables, for training; it stays the same version however it changes meanwhile.
+
+        Args:
+            version: ``DATASET[@ref]``; recorded as one ``dataset.info``.
+            split: One split; all when left out.
+            columns: Which columns; all when left out.
+            where: Only rows that meet this, as ``dataset.rows`` takes it.
+            batch_rows: Rows of one table, 1 or more; the last may be shorter.
+            shuffle: A seed; None keeps the order of the rows.
+            buffer_rows: Rows mixed with each other and held in memory, 1 to 10 million.
+            shard: Which of how many disjoint shares, ``(0, 4)`` for the first of four.
+
+        Returns:
+            An iterator over Arrow tables.
+
+        Raises:
+            InvalidInput: A number is out of bounds, or a column does not exist.
+        """
+        from ipfs_kit.buckets.paths import Location, Ref
+        from ipfs_kit.datasets.state import DatasetState, check_columns
+        from ipfs_kit.datasets.streaming import batches
+        from ipfs_kit.datasets.where import Condition, parse
+
+        self.call("dataset.info", version=version)
+        item, space, _ = self.engine.buckets.item_with_space(Location(Ref.parse(version), ()))
+        state = DatasetState(space, item)
+        check_columns(columns, state.schema)
+        condition = Condition(parse(where), state.schema) if where else None
+        return batches(
+            state,
+            split,
+            columns,
+            condition,
+            batch_rows=batch_rows,
+            shuffle=shuffle,
+            buffer_rows=buffer_rows,
+            shard=shard,
+        )
 
     def add_commit_hook(self, name: str, hook: Hook, *, bucket: str | None = None) -> None:
         """Have a function of this program look at every new head of a branch before it is made.

@@ -1406,6 +1406,29 @@ class Dataset(Namespace):
         )
         return found
 
+    def sql(
+        self,
+        query: str,
+        *,
+        tables: dict[str, Any] | None = None,
+        params: dict[str, Any] | None = None,
+        limit: int = 10000,
+        timeout: int = 60,
+    ) -> SqlResult:
+        """Query and join any versions of datasets with SQL, in a sandboxed process that can read nothing else.
+
+        Args:
+            query: One SELECT.
+            tables: What table names mean: now=sales before=sales@v1; datasets go by their own names when left out.
+            params: Values of $NAME in the query, by name.
+            limit: Most rows returned.
+            timeout: Seconds before the query is killed.
+        """
+        found: SqlResult = self._call(
+            "dataset.sql", {"query": query, "tables": tables, "params": params, "limit": limit, "timeout": timeout}
+        )
+        return found
+
 
 class Search(Namespace):
     """Operations of the toolset ``search``."""

@@ -138,6 +138,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("dataset", "rows"): Command("dataset.rows"),
     ("dataset", "get"): Command("dataset.get"),
     ("dataset", "diff"): Command("dataset.diff"),
+    ("dataset", "sql"): Command("dataset.sql"),
     ("search", "query"): Command("search.query"),
     ("search", "index"): Command("search.index"),
     ("search", "status"): Command("search.status"),

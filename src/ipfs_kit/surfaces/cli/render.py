@@ -297,6 +297,7 @@ _LINES: dict[str, Callable[[Any], list[str]]] = {
     "bucket.list": _buckets,
     "ledger.tail": _ops,
     "ledger.sql": _sql,
+    "dataset.sql": _sql,
     "ledger.query": _sql,
     "ledger.queries": _queries,
     "stream.list": _streams,
