@@ -166,7 +166,7 @@ EVERYWHERE: dict[str, dict[str, Any]] = {
 """Operations that a narrowed scope never suffices for."""
 
 NOWHERE: dict[str, dict[str, Any]] = {
-    "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "system.operations": {}, "system.doctor": {},
+    "block.cid": {"cid": CID_TEXT}, "bucket.list": {}, "bucket.catalogue": {}, "system.operations": {}, "system.doctor": {},
     "stream.list": {}, "dataset.list": {}, "dataset.sql": {"query": "select 1"}, "audit.rules": {}, "ledger.queries": {},
 }  # fmt: skip
 

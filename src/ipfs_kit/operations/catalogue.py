@@ -42,7 +42,7 @@ TOOLSETS = (
 )
 """Modules of ``ipfs_kit.operations.toolsets``, in the order users meet them."""
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "bucket": ("bucket", "bucket_settings", "bucket_bundle"),
+    "bucket": ("bucket", "bucket_catalogue", "bucket_settings", "bucket_bundle"),
     "versions": ("versions", "versions_rewrite", "versions_rules", "versions_folders", "versions_share"),
     "dataset": ("dataset", "dataset_rows", "dataset_sql"),
     "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),

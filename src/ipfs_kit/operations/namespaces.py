@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ipfs_kit.operations.toolsets.block import BlockInfo, BlockPage, CidInfo
     from ipfs_kit.operations.toolsets.bucket import BucketPage
     from ipfs_kit.operations.toolsets.bucket_bundle import BundleImportInfo, BundleInfo
+    from ipfs_kit.operations.toolsets.bucket_catalogue import BucketCatalogue
     from ipfs_kit.operations.toolsets.bucket_settings import BucketStatus, QuotaInfo
     from ipfs_kit.operations.toolsets.car import CarInfo
     from ipfs_kit.operations.toolsets.dag import DagStat, LinkPage, Resolved
@@ -474,6 +475,23 @@ class Bucket(Namespace):
             name: The bucket's name.
         """
         found: BucketInfo = self._call("bucket.erase", {"name": name})
+        return found
+
+    def catalogue(
+        self,
+        text: str | None = None,
+        *,
+        within: Literal["all", "name", "type", "structure", "metadata"] = "all",
+        days: int = 7,
+    ) -> BucketCatalogue:
+        """Count files and bytes of every bucket, now and some days ago, with sums by type and structure.
+
+        Args:
+            text: Only buckets that hold this text.
+            within: Where the text is sought.
+            days: Growth over so many days; 0 leaves it out.
+        """
+        found: BucketCatalogue = self._call("bucket.catalogue", {"text": text, "within": within, "days": days})
         return found
 
     def status(self, name: str) -> BucketStatus:

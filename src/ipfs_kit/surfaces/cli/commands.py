@@ -82,6 +82,7 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("bucket", "create"): Command("bucket.create"),
     ("bucket", "ls"): Command("bucket.list"),
     ("bucket", "info"): Command("bucket.info"),
+    ("bucket", "catalogue"): Command("bucket.catalogue"),
     ("bucket", "rm"): Command("bucket.delete"),
     ("bucket", "erase"): Command("bucket.erase"),
     ("bucket", "status"): Command("bucket.status"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from ipfs_kit.operations.catalogue import Operation
 from ipfs_kit.operations.results import Content, Result, to_json
+from ipfs_kit.surfaces.cli.render_buckets import BUCKETS
 from ipfs_kit.surfaces.cli.render_datasets import DATASETS
 from ipfs_kit.surfaces.cli.render_metadata import METADATA
 from ipfs_kit.surfaces.cli.render_versions import VERSIONS
@@ -274,6 +275,7 @@ def _indexes(value: Any) -> list[str]:
 _LINES: dict[str, Callable[[Any], list[str]]] = {
     **WATCHING,
     **VERSIONS,
+    **BUCKETS,
     **DATASETS,
     **METADATA,
     "search.query": _hits,
