@@ -18,6 +18,7 @@ NAMES = (
     "ledger",
     "scale",
     "bucket",
+    "datasets",
     "search",
     "metadata",
     "filesystem",

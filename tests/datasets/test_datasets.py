@@ -433,3 +433,16 @@ def test_a_bloom_filter_never_denies_what_it_holds(values: set[Any]) -> None:
     assert all(made.may_hold(value) for value in values)
     strangers = [f"stranger {n}" for n in range(1000)]
     assert sum(made.may_hold(value) for value in strangers) < 60
+
+
+def test_other_programs_read_a_version_through_fsspec(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("fsspec")
+    store = tmp_path / "store"
+    with Kit.open(store) as kit:
+        kit.dataset.create("t")
+        kit.dataset.append("t", rows=ROWS)
+        kit.versions.tag_create("t", "v1")
+        kit.dataset.append("t", rows=[dict(ROWS[0], id=99)])
+    frame = pandas.read_parquet("kit://t@v1/data/train/00000000.parquet", storage_options={"store": str(store)})
+    assert frame.to_dict("records") == ROWS
