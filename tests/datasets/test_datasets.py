@@ -298,6 +298,28 @@ def blocks_of(kit: Kit) -> dict[CID, int]:
             return found
 
 
+def test_a_row_put_in_early_leaves_later_parts_as_they_are(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipfs_kit.datasets.writing.PART_ROWS", 1_000)
+    monkeypatch.setattr("ipfs_kit.datasets.writing.WINDOW_ROWS", 200)
+    rows = [{"n": n, "text": f"row {n * 7919 % 10007}"} for n in range(10_000)]
+    for name, wanted in (("a", rows), ("b", [*rows[:5], {"n": -1, "text": "new"}, *rows[5:]])):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in wanted), encoding="utf-8")
+        kit.dataset.create(name)
+        kit.dataset.put(str(path), name)
+        assert rows_of_all(kit, name) == wanted
+    found = kit.dataset.diff("a", "b")
+    assert (found.added, found.removed) == (1, 0)
+    assert found.parts_read == 2
+    assert found.parts_shared >= 9
+
+
+def rows_of_all(kit: Kit, name: str) -> list[dict[str, Any]]:
+    return [row for table in kit.dataset_batches(name) for row in table.to_pylist()]
+
+
 def test_lineage_crosses_datasets_and_names_addresses(kit: Kit) -> None:
     for name in ("raw", "clean", "model-input"):
         kit.dataset.create(name)

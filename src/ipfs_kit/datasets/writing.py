@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from hashlib import blake2b
 from io import BytesIO
 from typing import Any, Final
 
@@ -33,6 +34,8 @@ PART_ROWS: Final = 1 << 20
 PART_BYTES: Final = 256 << 20
 """Bytes in memory after which a part is full even with fewer rows (256 MiB)."""
 JOINED: Final = 16
+WINDOW_ROWS: Final = 8_192
+"""A full part ends behind that of its last so many rows whose digest is smallest."""
 PAGE_BYTES: Final = {"min_chunk_size": 64 << 10, "max_chunk_size": 256 << 10}
 """Content-defined pages of a Parquet column: an edit changes one, an insertion none behind it."""
 
@@ -112,8 +115,11 @@ class Writer:
                 held.append(piece)
                 rows, size = rows + piece.num_rows, size + piece.nbytes
                 if rows >= PART_ROWS or size >= PART_BYTES:
-                    self._part(split, self._together(held), level)
-                    held, rows, size = [], 0, 0
+                    whole = self._together(held)
+                    stop = cut_at(whole)
+                    self._part(split, whole.slice(0, stop), level)
+                    rest = whole.slice(stop)
+                    held, rows, size = ([rest], rest.num_rows, rest.nbytes) if rest.num_rows else ([], 0, 0)
         if rows:
             self._part(split, self._together(held), level)
         self._join(split)
@@ -242,3 +248,19 @@ class Writer:
 
     def _set(self, path: Path, item: Item | None) -> None:
         self._tree.apply((Step(path, None, item),))
+
+
+def cut_at(table: Any) -> int:
+    """Where a full part ends: at a row that its content chooses, so that a row put in before moves no later part.
+
+    Args:
+        table: The rows gathered, at least one.
+
+    Returns:
+        Rows of the part, 1 to all of them.
+    """
+    window = table.slice(max(0, table.num_rows - WINDOW_ROWS))
+    digests = [
+        blake2b(repr(row).encode("utf-8", "surrogatepass"), digest_size=8).digest() for row in window.to_pylist()
+    ]
+    return int(table.num_rows - window.num_rows + digests.index(min(digests)) + 1)
