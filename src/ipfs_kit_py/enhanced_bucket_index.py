@@ -73,12 +73,12 @@ class EnhancedBucketIndex(Adapter):
 
     def list_buckets(self, detailed: bool = False) -> list[Any]:
         """Names of the buckets, or all that is known of each."""
-        found = self._found()
-        return found if detailed else [each["name"] for each in found]
+        return self._found() if detailed else [each["name"] for each in self._found(days=0)]
 
     def get_bucket_info(self, bucket_name: str) -> dict[str, Any] | None:
         """What is known of a bucket; None when there is none."""
-        return self.bucket_index.get(bucket_name)
+        found = self._found(text=bucket_name, within="name")
+        return next((each for each in found if each["name"] == bucket_name), None)
 
     def search_buckets(self, query: str, search_type: str = "all") -> list[dict[str, Any]]:
         """Buckets whose name, type, structure or metadata (or all of them) holds a text."""
@@ -86,7 +86,7 @@ class EnhancedBucketIndex(Adapter):
 
     def get_bucket_types(self) -> dict[str, int]:
         """How many buckets there are of each type."""
-        return {name: each.buckets for name, each in self.call("bucket.catalogue").value.by_type.items()}
+        return {name: each.buckets for name, each in self.call("bucket.catalogue", days=0).value.by_type.items()}
 
     def get_comprehensive_metrics(self) -> dict[str, Any]:
         """Sums over all buckets, by type and structure, the largest ones, and growth over a week."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ipfs_kit import Kit
 from ipfs_kit.operations.principal import Principal
+from ipfs_kit.search.bucket_index import figures
 from ipfs_kit_py.bucket_vfs_manager import BucketVFSManager
 from ipfs_kit_py.enhanced_bucket_index import EnhancedBucketIndex, format_size
 
@@ -49,12 +50,23 @@ def test_growth_is_measured_between_two_moments(tmp_path: Path) -> None:
         real = kit.engine.clock()
         kit.files.rm("photos:/0", recursive=True)
         kit.files.write("notes:/c.txt", text="third")
-        from ipfs_kit.search.bucket_index import figures
-
         info = {name: kit.engine.buckets.info(name) for name in ("photos", "notes")}
         grown = {name: figures(kit.engine.buckets, each, real) for name, each in info.items()}
         assert (grown["photos"].files_grown, grown["notes"].files_grown) == (-10, 1)
         assert grown["notes"].size_grown == len("third")
+
+
+def test_growth_from_a_state_that_is_no_longer_kept_is_unknown_and_not_a_guess(tmp_path: Path) -> None:
+    filled(tmp_path)
+    with Kit.open(tmp_path) as kit:
+        before = kit.engine.clock()
+        kit.files.write("notes:/late.txt", text="late")
+        assert figures(kit.engine.buckets, kit.engine.buckets.info("notes"), before).files_grown == 1
+    with Kit.open(tmp_path) as kit:
+        buckets = kit.engine.buckets
+        assert buckets.expire(kit.engine.clock() + 2 * buckets.horizon_ns) > 0
+        then = figures(buckets, buckets.info("notes"), before)
+        assert (then.files, then.files_grown, then.size_grown) == (3, None, None)
 
 
 def test_a_destroyed_key_leaves_figures_unknown_and_narrowed_callers_see_their_own(tmp_path: Path) -> None:
