@@ -111,6 +111,7 @@ WHOLE_BUCKET: dict[str, dict[str, Any]] = {
     "dataset.append": {"dataset": ..., "rows": [{"a": 1}]}, "dataset.info": {"version": ...},
     "dataset.versions": {"version": ...}, "dataset.lineage": {"version": ...}, "dataset.rows": {"version": ...},
     "dataset.get": {"version": ..., "destination": "/nowhere/o.csv"}, "dataset.diff": {"before": ..., "after": ...},
+    "dataset.profile": {"version": ...}, "dataset.drift": {"before": ..., "after": ...},
     "search.index": {"bucket": ...}, "search.status": {"bucket": ...}, "search.drop": {"bucket": ...},
 }  # fmt: skip
 """Operations on a whole bucket; ``...`` marks the argument that names it."""

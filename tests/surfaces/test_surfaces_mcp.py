@@ -138,6 +138,8 @@ def arguments(kit: Kit) -> dict[str, dict[str, Any]]:
         "dataset_versions": {"version": "sales"},
         "dataset_lineage": {"version": "sales"},
         "dataset_rows": {"version": "sales", "where": "id = 1"},
+        "dataset_profile": {"version": "sales"},
+        "dataset_drift": {"before": "sales", "after": "sales"},
         "dataset_sql": {"query": "select count(*) from sales"},
         "dataset_diff": {"before": "sales", "after": "sales"},
         "search_query": {"text": "a"},

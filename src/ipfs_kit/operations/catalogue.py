@@ -44,7 +44,7 @@ TOOLSETS = (
 PARTS: Mapping[str, tuple[str, ...]] = {
     "bucket": ("bucket", "bucket_catalogue", "bucket_settings", "bucket_bundle"),
     "versions": ("versions", "versions_rewrite", "versions_rules", "versions_folders", "versions_share"),
-    "dataset": ("dataset", "dataset_rows", "dataset_sql"),
+    "dataset": ("dataset", "dataset_rows", "dataset_sql", "dataset_profile"),
     "ledger": ("ledger", "follow", "retention", "erase", "mirror", "witness", "queries", "publication", "export"),
     "stream": ("stream", "settings"),
     "audit": ("audit", "audit_reports", "audit_watch"),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from ipfs_kit.buckets.rewrite import Rebased
     from ipfs_kit.datasets.comparing import RowDiff
+    from ipfs_kit.datasets.profiling import Drift, Profile
     from ipfs_kit.ipld.cid import CID
     from ipfs_kit.monitoring.health import Check
     from ipfs_kit.operations.results import Content
@@ -1444,6 +1445,51 @@ class Dataset(Namespace):
         """
         found: SqlResult = self._call(
             "dataset.sql", {"query": query, "tables": tables, "params": params, "limit": limit, "timeout": timeout}
+        )
+        return found
+
+    def profile(
+        self,
+        version: str,
+        *,
+        split: str | None = None,
+        columns: builtins.list[str] | None = None,
+        correlate: bool = True,
+    ) -> Profile:
+        """Describe the columns of any version: nulls, distinct values, bounds, means, quartiles, correlations.
+
+        Args:
+            version: DATASET[@branch|@tag|@commit|@op:N|@time:T].
+            split: One split, such as train; all when left out.
+            columns: Only these columns, in this order.
+            correlate: Tell how numeric columns go together.
+        """
+        found: Profile = self._call(
+            "dataset.profile", {"version": version, "split": split, "columns": columns, "correlate": correlate}
+        )
+        return found
+
+    def drift(
+        self,
+        before: str,
+        after: str,
+        *,
+        split: str | None = None,
+        columns: builtins.list[str] | None = None,
+        threshold: float = 0.2,
+    ) -> Drift:
+        """Say how far the values of each column moved between two versions, the one that moved most first.
+
+        Args:
+            before: The earlier DATASET[@ref].
+            after: The later DATASET[@ref].
+            split: One split, such as train; all when left out.
+            columns: Only these columns, in this order.
+            threshold: Population stability index from which on a column has drifted.
+        """
+        found: Drift = self._call(
+            "dataset.drift",
+            {"before": before, "after": after, "split": split, "columns": columns, "threshold": threshold},
         )
         return found
 

@@ -139,6 +139,8 @@ COMMANDS: dict[tuple[str, ...], Command] = {
     ("dataset", "rows"): Command("dataset.rows"),
     ("dataset", "get"): Command("dataset.get"),
     ("dataset", "diff"): Command("dataset.diff"),
+    ("dataset", "profile"): Command("dataset.profile"),
+    ("dataset", "drift"): Command("dataset.drift"),
     ("dataset", "sql"): Command("dataset.sql"),
     ("search", "query"): Command("search.query"),
     ("search", "index"): Command("search.index"),

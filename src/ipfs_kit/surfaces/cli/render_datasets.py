@@ -83,6 +83,33 @@ def _diff(value: Any) -> list[str]:
     return [head, *columns, *lines]
 
 
+def _profile(value: Any) -> list[str]:
+    rows = [
+        (c.name, c.type, c.nulls, _known(c.distinct), cell(c.low), cell(c.high), _short(c.mean), _short(c.deviation))
+        for c in value.columns
+    ]
+    head = ("COLUMN", "TYPE", "NULLS", "DISTINCT", "MIN", "MAX", "MEAN", "DEVIATION")
+    pairs = [f"{c.one} ~ {c.other}: {c.coefficient:+.3f}" for c in (value.correlations or ())[:10]]
+    return [f"{value.rows} rows", *table(rows, head), *pairs]
+
+
+def _short(value: float | None) -> str:
+    return "" if value is None else f"{value:.6g}"
+
+
+def _drift(value: Any) -> list[str]:
+    rows = [
+        (d.name, f"{d.psi:.4f}", f"{d.distance:.4f}", f"{d.nulls_before:.1%}", f"{d.nulls_after:.1%}", _mark(d.drifted))
+        for d in value.columns
+    ]
+    shown = table(rows, ("COLUMN", "PSI", "DISTANCE", "NULLS BEFORE", "NULLS AFTER", ""))
+    return [*shown, *([f"not compared: {', '.join(value.left_out)}"] if value.left_out else [])]
+
+
+def _mark(drifted: bool) -> str:
+    return "drifted" if drifted else ""
+
+
 DATASETS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "dataset.info": _info,
     "dataset.list": _list,
@@ -90,5 +117,7 @@ DATASETS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "dataset.lineage": _lineage,
     "dataset.rows": _rows,
     "dataset.diff": _diff,
+    "dataset.profile": _profile,
+    "dataset.drift": _drift,
 }
 """Shapes results of operations for people, by name."""
