@@ -171,6 +171,23 @@ def test_many_small_appends_leave_few_files_and_keep_the_order(kit: Kit) -> None
     assert len(kit.files.list("stream:/index/train").entries) == made.parts
 
 
+def test_small_files_are_joined_too_and_large_rows_are_not(
+    kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ipfs_kit.datasets.writing.JOINED_BYTES", 3_000)
+    kit.dataset.create("t")
+    wanted: list[dict[str, Any]] = []
+    for number in range(40):
+        rows = [{"n": number, "text": "x" * (4_000 if number == 20 else 10)}]
+        path = tmp_path / "next.jsonl"
+        path.write_text(json.dumps(rows[0]) + "\n", encoding="utf-8")
+        made = kit.dataset.put(str(path), "t")
+        wanted += rows
+    assert rows_of_all(kit, "t") == wanted
+    # 16 joined, 4 before the large one, the large one, 16 joined, 3.
+    assert made.parts == 1 + 4 + 1 + 1 + 3
+
+
 def test_an_append_sent_twice_with_one_key_counts_once_also_after_a_restart(tmp_path: Path) -> None:
     given = {"dataset": "t", "rows": [{"n": 1}]}
     with Kit.open(tmp_path / "s") as kit:

@@ -22,8 +22,9 @@ from ipfs_kit.buckets.paths import Path
 from ipfs_kit.buckets.tree import Step, Tree
 from ipfs_kit.datasets import layout
 from ipfs_kit.datasets.arrow import need
+from ipfs_kit.datasets.figures import FIGURES_BYTES_MAX, figures_of
+from ipfs_kit.datasets.figures import decode as decode_figures
 from ipfs_kit.datasets.figures import encode as encode_figures
-from ipfs_kit.datasets.figures import figures_of
 from ipfs_kit.datasets.layout import Manifest, Split, Tail
 from ipfs_kit.datasets.state import DatasetState, Part, tree_of
 from ipfs_kit.errors import FormatError, InvalidInput
@@ -34,6 +35,8 @@ PART_ROWS: Final = 1 << 20
 PART_BYTES: Final = 256 << 20
 """Bytes in memory after which a part is full even with fewer rows (256 MiB)."""
 JOINED: Final = 16
+JOINED_BYTES: Final = PART_BYTES // JOINED
+"""Bytes in memory from which on a part is joined no more, so that joining never needs more than ``PART_BYTES``."""
 WINDOW_ROWS: Final = 8_192
 """A full part ends behind that of its last so many rows whose digest is smallest."""
 PAGE_BYTES: Final = {"min_chunk_size": 64 << 10, "max_chunk_size": 256 << 10}
@@ -96,13 +99,12 @@ class Writer:
             kind = pa.string() if pa.types.is_null(found.type) else found.type
             self.schema = self.schema.append(pa.field(found.name, kind))
 
-    def add(self, split: str, tables: Iterable[Any], level: int) -> None:
+    def add(self, split: str, tables: Iterable[Any]) -> None:
         """Write rows behind those of a split.
 
         Args:
             split: Which.
             tables: The rows, as Arrow tables.
-            level: 0 for rows that come in small portions and are joined later.
         """
         layout.check_split(split)
         held: list[Any] = []
@@ -117,11 +119,11 @@ class Writer:
                 if rows >= PART_ROWS or size >= PART_BYTES:
                     whole = self._together(held)
                     stop = cut_at(whole)
-                    self._part(split, whole.slice(0, stop), level)
+                    self._part(split, whole.slice(0, stop), full=True)
                     rest = whole.slice(stop)
                     held, rows, size = ([rest], rest.num_rows, rest.nbytes) if rest.num_rows else ([], 0, 0)
         if rows:
-            self._part(split, self._together(held), level)
+            self._part(split, self._together(held), full=False)
         self._join(split)
 
     def finish(self, card: str | None) -> Item:
@@ -160,15 +162,13 @@ class Writer:
         # Columns may have come in between.
         return need().concat_tables([self._cast(table) for table in held])
 
-    def _part(self, split: str, table: Any, level: int) -> None:
+    def _part(self, split: str, table: Any, *, full: bool) -> None:
         known = self.manifest.splits.get(split, Split())
         data = self._encoded(table)
         self._store(split, known.next, table, data)
-        tail = known.tail
-        if level == 0 and table.num_rows < PART_ROWS:
-            tail = (*tail, Tail(known.next, 0, table.num_rows))
-        else:
-            tail = ()  # what stands before a large part is joined no more: rows keep their order
+        # What stands before a part that is joined no more is joined no more either: rows keep their order.
+        joins = not full and table.nbytes < JOINED_BYTES
+        tail = (*known.tail, Tail(known.next, 0, table.num_rows)) if joins else ()
         changed = Split(known.rows + table.num_rows, known.size + len(data), known.parts + 1, known.next + 1, tail)
         self.manifest = self.manifest.with_split(split, changed)
         self.added += table.num_rows
@@ -201,21 +201,19 @@ class Writer:
             last = known.tail[-JOINED:]
             if len(last) < JOINED or len({each.level for each in last}) > 1:
                 return
-            tables: list[Any] = []
-            size = 0
+            state = self._reading()
+            parts = [self._written(state, split, each.number) for each in last]
+            tables = [self._cast(table) for part in parts for table in state.batches(part)]
+            table, size = pa.concat_tables(tables), sum(part.figures.size for part in parts)
             for each in last:
-                part = self._written(split, each.number)
-                tables += self._reading().batches(part)
-                size += part.figures.size
                 for path in (layout.part_path(split, each.number), layout.figures_path(split, each.number)):
                     self._set(path, None)
-            table = pa.concat_tables([self._cast(each) for each in tables])
             if table.num_rows != sum(each.rows for each in last):
                 raise FormatError(f"parts of split {split} hold other rows than dataset.json counts; restore it")
             data = self._encoded(table)
             first = last[0].number
             self._store(split, first, table, data)
-            full = table.num_rows >= PART_ROWS
+            full = table.num_rows >= PART_ROWS or table.nbytes >= JOINED_BYTES
             joined = () if full else (*known.tail[:-JOINED], Tail(first, last[0].level + 1, table.num_rows))
             changed = replace(
                 known, size=known.size - size + len(data), parts=known.parts - JOINED + 1, next=first + 1, tail=joined
@@ -225,17 +223,15 @@ class Writer:
     def _reading(self) -> DatasetState:
         """The state as it stands in the middle of the change, for its parts."""
         state = DatasetState(self._space, self._tree.flush())
-        state.__dict__["schema"] = self.schema
+        state.schema = self.schema
         return state
 
-    def _written(self, split: str, number: int) -> Part:
-        from ipfs_kit.datasets.figures import FIGURES_BYTES_MAX, decode
-
+    def _written(self, state: DatasetState, split: str, number: int) -> Part:
         item = self._tree.lookup(layout.part_path(split, number))
-        data = self._reading().read(layout.figures_path(split, number), FIGURES_BYTES_MAX)
+        data = state.read(layout.figures_path(split, number), FIGURES_BYTES_MAX)
         if item is None or data is None:
             raise FormatError(f"part {number} of split {split} is missing; restore it from an earlier version")
-        return Part(split, number, item, decode(data))
+        return Part(split, number, item, decode_figures(data))
 
     # -- the tree -------------------------------------------------------------------------------------------------
 

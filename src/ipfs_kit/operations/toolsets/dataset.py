@@ -202,7 +202,7 @@ def dataset_put(
                             writer.take(table.schema, evolve=evolve)
                             yield table
 
-            writer.add(name, rows(), 1)
+            writer.add(name, rows())
 
     return _change(ctx, dataset, fill, message or f"{mode} {len(found)} files", parents, transformation)
 
@@ -241,7 +241,7 @@ def dataset_append(
     def fill(writer: Writer) -> None:
         table = table_of(given, writer.schema)
         writer.take(table.schema, evolve=evolve)
-        writer.add(split, [table], 0)
+        writer.add(split, [table])
 
     return _change(ctx, dataset, fill, message, None, None)
 
