@@ -49,6 +49,9 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
     kit.stream.append("alerts", events=[{"rule": "r", "state": "cleared"}])
     kit.metadata.add(records=[{"cid": str(first), "tags": ["old"], "access_count": 3, "properties": {"k": "v"}}])
     kit.bucket.export("B", str(folder / "B.car"), since=["main"])
+    kit.dataset.create("data")
+    kit.dataset.append("data", rows=[{"id": 1}])
+    (folder / "rows.jsonl").write_text('{"id": 3}\n{"id": 4}\n')
     with Kit.open(folder / "elsewhere") as far:
         far.bucket.create("far")
         far.files.write("far:/f", text="far")
@@ -61,6 +64,7 @@ def start(kit: Kit, folder: Path) -> dict[str, Any]:
         "second": second,
         "dev": dev,
         "local": str(local),
+        "rows": str(folder / "rows.jsonl"),
         "car": str(folder / "some.car"),
     }
 
@@ -94,6 +98,9 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "bucket.import of what came since": lambda s: {"path": s["since"], "prefix": "theirs/"},
     "bucket.set_quota": lambda s: {"name": "B", "size_bytes": 10**9, "entries": 1000},
     "car.import": lambda s: {"path": s["car"]},
+    "dataset.append": lambda s: {"dataset": "data", "rows": [{"id": 2}]},
+    "dataset.create": lambda s: {"dataset": "more"},
+    "dataset.put": lambda s: {"source": s["rows"], "dataset": "data"},
     "files.append": lambda s: {"path": "B:/d/one", "text": "more"},
     "files.cp": lambda s: {"source": "B:/d", "destination": "B:/copy"},
     "files.edit": lambda s: {"path": "B:/d/one", "old": "ang", "new": "ung"},
@@ -132,6 +139,7 @@ CASES: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     "versions.tag_delete": lambda s: {"bucket": "B", "name": "v1"},
     # Variants of the above that take another way through undo.
     "files.mv between buckets": lambda s: {"source": "B:/d", "destination": "other:/d"},
+    "dataset.put in place of all": lambda s: {"source": s["rows"], "dataset": "data", "mode": "replace"},
     "files.put of a file": lambda s: {"source": s["local"] + "/dot", "path": "B:/dot"},
     "files.write of a new file": lambda s: {"path": "B:/n/e/w", "text": "new"},
     "versions.checkout of a commit": lambda s: {"bucket": "B", "target": str(s["first"])},
