@@ -34,14 +34,15 @@ def main(arguments: list[str]) -> int:
     """Write or check all generated files; returns 1 when a check finds a stale one."""
     check = "--check" in arguments
     stale = []
-    for path, text in sorted(generated().items()):
+    files = generated()
+    for path, text in sorted(files.items()):
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(path)
             if not check:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(text, encoding="utf-8")
     for path in sorted(SNAPSHOTS.glob("*.json")):
-        if path not in generated():
+        if path not in files:
             stale.append(path)
             if not check:
                 path.unlink()

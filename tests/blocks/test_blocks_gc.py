@@ -475,6 +475,7 @@ class Model(RuleBasedStateMachine):
                 stack += [] if cid.codec == RAW else dag_cbor.decode_links(world.store.get(cid))
 
 
+@pytest.mark.slow
 def test_incremental_collection_equals_mark_and_sweep() -> None:
     run_state_machine_as_test(
         Model,

@@ -41,6 +41,7 @@ def expected(left: Model, right: Model, path: tuple[bytes, ...] = ()) -> Iterato
         yield from expected(below[0], below[1], where)
 
 
+@pytest.mark.slow
 @given(PAIRS)
 @settings(max_examples=150, deadline=None)
 def test_diff_names_exactly_what_a_full_comparison_names_in_path_order(pair: tuple[Model, Model]) -> None:
@@ -64,6 +65,7 @@ def test_applying_the_diff_to_the_left_tree_gives_the_right_root_bit_for_bit(pai
         assert tree.flush() == right
 
 
+@pytest.mark.slow
 @given(PAIRS)
 @settings(max_examples=100, deadline=None)
 def test_without_indexes_the_links_give_the_same_changes_of_content(pair: tuple[Model, Model]) -> None:

@@ -32,6 +32,7 @@ def named(result: MergeResult) -> list[tuple[str, str]]:
     return [(conflict.path, conflict.kind.value) for conflict in result.conflicts]
 
 
+@pytest.mark.slow
 @given(TREES, TREES)
 @settings(max_examples=60, deadline=None)
 def test_merging_what_only_one_side_changed_gives_that_side(base: Model, changed: Model) -> None:
@@ -144,6 +145,7 @@ def _pick(base: Any, ours: Any, theirs: Any) -> Any:
     return theirs if base == ours else CLASH
 
 
+@pytest.mark.slow
 @given(TRIPLES)
 @settings(max_examples=100, deadline=None)
 def test_steps_turn_ours_into_the_result(models: tuple[Model, Model, Model]) -> None:

@@ -211,6 +211,7 @@ with Kit.open(sys.argv[1]) as kit:
 """
 
 
+@pytest.mark.slow
 def test_several_processes_append_and_no_row_is_lost_or_doubled(tmp_path: Path) -> None:
     store = tmp_path / "s"
     with Kit.open(store) as kit:

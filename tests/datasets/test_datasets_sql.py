@@ -41,6 +41,7 @@ def test_versions_stand_side_by_side_and_columns_that_came_later_are_null(kit: K
     assert kit.dataset.sql("SELECT count(*) FROM sales WHERE price > $least", params={"least": 2.9}).rows == [[2]]
 
 
+@pytest.mark.slow
 def test_a_second_query_reads_what_the_first_took_out_and_a_lost_or_cut_file_is_taken_out_again(kit: Kit) -> None:
     parts = Path(kit.engine.path) / "cache" / "datasets" / "parts"
     for damage in (None, lambda path: path.unlink(), lambda path: path.write_bytes(b"cut")):

@@ -118,6 +118,7 @@ def test_closing_publishes(tmp_path: Path) -> None:
     assert parse((tmp_path / "store/ledger/main/checkpoint").read_text(encoding="utf-8")).size == 2
 
 
+@pytest.mark.slow
 def test_a_long_life_is_published_in_the_background(store: Store) -> None:
     store.record(1)
     path = store.path / "ledger/main/checkpoint"

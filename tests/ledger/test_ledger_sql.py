@@ -108,6 +108,7 @@ def test_without_keys_sealed_columns_are_null(store: Store) -> None:
         assert sql.query("SELECT target, actor_name FROM ops WHERE idx = 1 AND log = 'main'").rows == [(None, None)]
 
 
+@pytest.mark.slow
 def test_new_records_and_new_segments_show_in_the_next_query(tmp_path: Path) -> None:
     store = Store(tmp_path)
     with LedgerSql(store.state, tmp_path, keys=Ring()) as sql:

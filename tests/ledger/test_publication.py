@@ -157,6 +157,7 @@ def test_a_whole_log_is_published_with_its_own_records_once(tmp_path: Path) -> N
         assert kit.ledger.verify().ok
 
 
+@pytest.mark.slow
 def test_later_imports_extend_and_bring_only_what_is_new(tmp_path: Path) -> None:
     with Kit.open(tmp_path / "s") as kit:
         grow(kit, 300)
@@ -263,6 +264,7 @@ def test_a_flipped_byte_anywhere_is_refused_and_nothing_stays(
         assert kit.ledger.verify().ok
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in ("manifest", "checkpoint")])
 def test_verify_names_the_imported_file_in_which_a_byte_flipped(
     published: tuple[Path, str, str], tmp_path: Path, kind: str
@@ -490,6 +492,7 @@ def test_expired_records_stay_in_older_publications_and_leave_newer_ones(tmp_pat
         assert kit.ledger.verify().ok
 
 
+@pytest.mark.slow
 def test_a_forgotten_person_is_null_in_every_copy(tmp_path: Path) -> None:
     with Kit.open(tmp_path / "s") as kit:
         grow(kit, 5)
@@ -595,6 +598,7 @@ def test_export_is_plain_parquet_that_others_read(published: tuple[Path, str, st
     assert str(frame["time"].dtype).startswith("datetime64")
 
 
+@pytest.mark.slow
 def test_our_keys_are_never_tried_on_records_of_others(published: tuple[Path, str, str], tmp_path: Path) -> None:
     root, vkey, _ = published
     query = "SELECT DISTINCT user_id, actor_name FROM audit"

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -83,6 +84,7 @@ def test_states_are_read_forward_only_and_names_cannot_run_together() -> None:
     assert len({once_key("a", "b", "c", "d"), once_key("ab", "", "c", "d"), once_key("a", "b", "", "cd")}) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_and_a_restarted_one_raise_and_clear_each_alert_once(tmp_path: Path) -> None:
     path = str(tmp_path / "s")
     with Kit.open(path) as kit:

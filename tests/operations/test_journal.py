@@ -280,6 +280,7 @@ def _attempt(kit: Kit, kind: str, path: str, other: str, at: int, transaction: s
     kit.journal.apply("j", kind, path, **given)
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.tuples(KINDS, PATHS, PATHS), max_size=14))
 def test_whatever_is_done_recovery_after_a_restart_gives_the_exact_state(

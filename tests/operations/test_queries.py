@@ -60,6 +60,7 @@ def ask(kit: Kit, name: str, **params: Any) -> list[dict[str, Any]]:
     return [dict(zip(found.columns, row, strict=True)) for row in found.rows]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUERIES)
 def test_every_query_runs_and_is_listed_with_what_it_needs(kit: Kit, name: str) -> None:
     listed = {query.name: query for query in kit.ledger.queries().queries}[name]
@@ -74,6 +75,7 @@ def test_every_query_runs_and_is_listed_with_what_it_needs(kit: Kit, name: str) 
             kit.ledger.query(name)
 
 
+@pytest.mark.slow
 def test_error_rates_are_those_of_the_record(kit: Kit, ops: list[OpInfo]) -> None:
     calls, failed = (
         Counter(op.operation for op in ops),
@@ -88,6 +90,7 @@ def test_error_rates_are_those_of_the_record(kit: Kit, ops: list[OpInfo]) -> Non
     assert {row["who"] for row in ask(kit, "denials")} == {"reader"}
 
 
+@pytest.mark.slow
 def test_who_touched_an_object_means_it_and_what_is_below_it(kit: Kit) -> None:
     rows = {(row["who"], row["operation"]): row["calls"] for row in ask(kit, "who_touched", object="docs:/a")}
     assert rows == {("ann", "files.write"): 4, ("local", "files.append"): 1, ("reader", "files.rm"): 3}
@@ -97,6 +100,7 @@ def test_who_touched_an_object_means_it_and_what_is_below_it(kit: Kit) -> None:
     assert not any(target.startswith("docs2") for target in whole)
 
 
+@pytest.mark.slow
 def test_what_changed_between_two_ops_is_what_lies_between(kit: Kit, ops: list[OpInfo]) -> None:
     first = next(op.op for op in ops if op.target == "docs:/a")
     last = next(op.op for op in ops if op.target == "docs2:/c")
@@ -123,6 +127,7 @@ def test_correlation_by_trace_actor_and_window(kit: Kit, ops: list[OpInfo]) -> N
     assert ("files.read", "files.rm") in pairs
 
 
+@pytest.mark.slow
 def test_causes_and_consequences_follow_the_parents(kit: Kit, ops: list[OpInfo]) -> None:
     child = next(op for op in ops if op.parent is not None)
     chain = ask(kit, "causes", op=child.op)

@@ -71,6 +71,7 @@ def test_a_narrowed_caller_cannot_change_limits_or_holds(tmp_path: Path) -> None
                 kit.call_with(name, given, principal=agent)
 
 
+@pytest.mark.slow
 def test_what_expired_is_on_record_and_everything_else_stays_readable(tmp_path: Path) -> None:
     store = tmp_path / "s"
     with filled(store) as kit:
@@ -226,6 +227,7 @@ def until(condition: Any, seconds: float = 30.0) -> None:
         pause.wait(0.05)
 
 
+@pytest.mark.slow
 def test_a_running_process_batches_and_lets_expire_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = tmp_path / "s"
     with filled(store) as kit:

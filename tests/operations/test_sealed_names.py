@@ -102,6 +102,7 @@ def test_with_the_key_of_a_bucket_the_names_in_it_go(tmp_path: Path) -> None:
     assert CANARY.encode() not in (tmp_path / "export.parquet").read_bytes()
 
 
+@pytest.mark.slow
 def test_with_the_key_of_the_caller_the_names_go_too(tmp_path: Path) -> None:
     store = tmp_path / "store"
     with Kit.open(store, principal="ann") as kit:
@@ -131,6 +132,7 @@ def test_another_process_that_has_the_bucket_open_records_no_name_after_the_eras
         assert kit.store.verify().ok
 
 
+@pytest.mark.slow
 def test_a_bucket_of_a_name_that_an_erased_one_had_is_recorded_in_full(tmp_path: Path) -> None:
     with Kit.open(tmp_path / "store") as kit:
         kit.bucket.create("s", kind="sealed")

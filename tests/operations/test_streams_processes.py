@@ -45,6 +45,7 @@ def test_an_operation_with_an_intent_and_an_outcome_is_one_record_of_a_batch(tmp
         assert [each.op_id for each in kit.stream.query("vfs").rows] == [row.op_id]
 
 
+@pytest.mark.slow
 def test_a_view_in_sql_has_the_rows_of_the_query_before_and_after_sealing(tmp_path: Path) -> None:
     with Kit.open(tmp_path / "s") as kit:
         for at in range(30):

@@ -86,6 +86,7 @@ def test_figures_for_pictures_are_the_journals_and_load_as_saved(tmp_path: Path)
     journal.close()
 
 
+@pytest.mark.slow
 def test_the_dashboard_after_a_restart_shows_the_journals_numbers_and_names_nothing_outside(tmp_path: Path) -> None:
     journal = FilesystemJournal(tmp_path / "store")
     manager = FilesystemJournalManager(journal)

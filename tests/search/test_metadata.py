@@ -292,6 +292,7 @@ def small_parts(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(index, "WINDOW_ROWS", 32)
 
 
+@pytest.mark.slow
 def test_every_filter_finds_exactly_what_it_says_whatever_came_and_went_and_a_rebuild_gives_the_same(
     kit: Kit, monkeypatch: pytest.MonkeyPatch
 ) -> None:

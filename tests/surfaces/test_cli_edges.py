@@ -56,6 +56,7 @@ def ops(store: Path) -> int:
     return info.main_records + info.bulk_records
 
 
+@pytest.mark.slow
 def test_read_only_refuses_changes_records_nothing_and_says_so(store: Path) -> None:
     before = ops(store)
     listed = run(store, "--read-only", "ls", "open:/")
@@ -70,6 +71,7 @@ def test_read_only_refuses_changes_records_nothing_and_says_so(store: Path) -> N
     assert run_json(store, "cat", "open:/a")["op"]["recorded"] is True
 
 
+@pytest.mark.slow
 def test_commands_that_need_no_store_run_without_one(store: Path, tmp_path: Path) -> None:
     none = tmp_path / "none"
     (tmp_path / "f").write_bytes(b"x" * 10)
@@ -115,6 +117,7 @@ def test_a_name_that_no_disk_can_hold_is_marked_by_ls_and_refused_by_get(store: 
     run(store, "get", str(root), str(tmp_path / "out"), status=2)
 
 
+@pytest.mark.slow
 def test_a_sealed_block_is_not_passed_off_as_content(store: Path, tmp_path: Path) -> None:
     cid = run_json(store, "stat", "letters:/a")["result"]["cid"]
     for words in (["cat", cid], ["get", cid, str(tmp_path / "x")], ["block", "get", cid], ["dag", "get", cid]):
@@ -128,6 +131,7 @@ def test_a_sealed_block_is_not_passed_off_as_content(store: Path, tmp_path: Path
     assert run(store, "cat", "letters:/a").stdout == b"secret"
 
 
+@pytest.mark.slow
 def test_write_takes_what_is_piped_in_a_file_or_text_once(store: Path, tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"from a file")
     for words, data, content in (

@@ -78,6 +78,7 @@ def test_cid_command_converts_between_versions_and_bases(tmp_path: Path) -> None
     assert json.loads(command(store, "cid", "nonsense", "--json", fails=True).stdout)["error"]["kind"] == "invalid_cid"
 
 
+@pytest.mark.slow
 def test_branch_and_tag_list_with_a_bucket_and_create_with_a_name(tmp_path: Path) -> None:
     store = tmp_path / "store"
     command(store, "init")

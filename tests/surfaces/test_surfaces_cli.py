@@ -67,6 +67,7 @@ def tree(root: Path) -> dict[str, bytes]:
     return {str(p.relative_to(root)): p.read_bytes() for p in root.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_add_prints_the_cid_last_and_only_hash_stores_nothing(kit: Shell, folder: Path) -> None:
     hashed = kit("add", "--only-hash", str(folder)).rstrip("\n").split("\n")[-1]
     assert kit.json("info")["result"]["blocks"] == 0
@@ -297,6 +298,7 @@ def test_progress_is_drawn_on_a_terminal_only(kit: Shell, tmp_path: Path) -> Non
     assert cid.startswith("baf")
 
 
+@pytest.mark.slow
 def test_idempotency_key_holds_across_processes(kit: Shell) -> None:
     kit("bucket", "create", "docs")
     ids = {kit.json("append", "docs:/a", "--text", "x", "--idempotency-key", "k")["op"]["id"] for _ in range(2)}

@@ -302,6 +302,7 @@ def test_big_files_of_sealed_buckets_read_back_by_path(store: Path) -> None:
     anyio.run(talk)
 
 
+@pytest.mark.slow
 def test_idempotency_key_in_meta_gives_the_first_result(store: Path) -> None:
     async def talk() -> None:
         meta: Any = {"ipfs-kit/idempotency-key": "k1"}
@@ -368,6 +369,7 @@ def test_two_agents_share_one_store_and_a_killed_one_leaves_it_sound(store: Path
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_streamable_http_serves_tools_with_progress_and_is_recorded_as_mcp(store: Path) -> None:
     told: list[float] = []
 

@@ -59,6 +59,7 @@ def vkey_of(store: Path) -> str:
         return kit.ledger.vkey().vkey
 
 
+@pytest.mark.slow
 def test_witnesses_cosign_and_a_proof_carries_a_quorum(store: Path, tmp_path: Path) -> None:
     log = vkey_of(store)
     with serving(tmp_path / "w1", log) as one, serving(tmp_path / "w2", log, name="w.example/2") as two:
@@ -100,6 +101,7 @@ def _signer() -> Signer:
     return Signer("w.example/3", b"3" * 32)
 
 
+@pytest.mark.slow
 def test_a_witness_remembers_across_restarts_and_catches_a_rolled_back_store(store: Path, tmp_path: Path) -> None:
     log = vkey_of(store)
     with serving(tmp_path / "w", log) as one:
